@@ -1,0 +1,130 @@
+"""The one training clock: seconds, steps and tokens against the budget, the same on every rank.
+
+Rank 0 owns `time.monotonic()`. It is read (device synchronised, then broadcast) only at sync points, whose distance
+shrinks towards the end of the budget; between two sync points every rank extrapolates from the same two numbers.
+Hence all ranks have the same progress, learning rate and stop step, bit for bit, and an idle step has no collective.
+The stop is predictive: training ends before the limit, never one step after it.
+"""
+
+import time
+from collections.abc import Callable
+
+from golf.progress import Progress
+
+
+class BudgetClock:
+    """Counts training time; `pause()` around validation and checkpoints; separate instances for separate clocks.
+
+    Args:
+        max_steps, max_seconds, max_tokens: limits; 0 = unlimited. `tokens_per_step` converts steps to tokens.
+        reserve_seconds: kept free at the end of `max_seconds` (for work that has to happen inside the clock).
+        synchronise: called before the clock is read (a device synchronise); None on CPU.
+        share: maps rank 0's two floats to all ranks (a broadcast); None for a single rank.
+        now: the time source, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        tokens_per_step: int,
+        max_steps: int = 0,
+        max_seconds: float = 0.0,
+        max_tokens: int = 0,
+        reserve_seconds: float = 0.0,
+        synchronise: Callable[[], None] | None = None,
+        share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.tokens_per_step = tokens_per_step
+        self.max_steps, self.max_seconds, self.max_tokens = max_steps, max_seconds, max_tokens
+        self.reserve_seconds = reserve_seconds
+        self.synchronise, self.share, self.now = synchronise, share, now
+        self._used = 0.0  # seconds of finished running intervals, this rank's own reading
+        self._started: float | None = None
+        self._sync_step, self._sync_seconds, self._step_seconds, self._next_sync = 0, 0.0, 0.0, 0
+
+    # -- running and pausing ------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Start or go on after a pause."""
+        if self._started is None:
+            self._started = self.now()
+
+    def pause(self) -> None:
+        """Stop counting (after finishing the device's queued work, which belongs to training)."""
+        if self._started is not None:
+            if self.synchronise is not None:
+                self.synchronise()
+            self._used += self.now() - self._started
+            self._started = None
+
+    def read(self) -> float:
+        """Seconds of training on this rank's own clock."""
+        return self._used + (self.now() - self._started if self._started is not None else 0.0)
+
+    # -- what everybody else asks -------------------------------------------------------------------------------------
+    def progress(self, step: int) -> Progress:
+        """Progress before optimizer step `step` (0-based); the same on every rank. Call once per step, in order."""
+        if step >= self._next_sync:
+            self._sync(step)
+        return self._progress_at(step)
+
+    def should_stop(self, step: int) -> bool:
+        """True if step `step` must not be started: a limit is reached, or the step would end after the time limit."""
+        progress = self.progress(step)
+        if self.max_steps and step >= self.max_steps:
+            return True
+        if self.max_tokens and progress.tokens >= self.max_tokens:
+            return True
+        if not self.max_seconds:
+            return False
+        return progress.seconds + self._step_seconds > self.max_seconds - self.reserve_seconds
+
+    def predicted_steps(self, step: int) -> int:
+        """Steps the whole run will have if the pace holds; 0 if nothing limits the run."""
+        limits = []
+        if self.max_steps:
+            limits.append(self.max_steps)
+        if self.max_tokens:
+            limits.append(-(-self.max_tokens // self.tokens_per_step))
+        if self.max_seconds and self._step_seconds > 0:
+            left = self.max_seconds - self.reserve_seconds - self._progress_at(step).seconds
+            limits.append(step + max(0, int(left / self._step_seconds)))
+        return min(limits, default=0)
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds per step in the last interval between sync points."""
+        return self._step_seconds
+
+    # -- resume -------------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.read(), "step_seconds": self._step_seconds}
+
+    def load_state_dict(self, state: dict[str, float], step: int) -> None:
+        """Go on from the seconds already used; `step` is the next optimizer step."""
+        self._used, self._started = float(state["seconds"]), None
+        self._step_seconds = float(state["step_seconds"])
+        self._sync_step, self._sync_seconds, self._next_sync = step, self._used, step
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+    def _progress_at(self, step: int) -> Progress:
+        seconds = self._sync_seconds + (step - self._sync_step) * self._step_seconds
+        tokens = step * self.tokens_per_step
+        return Progress(step, seconds, tokens, self.max_steps, self.max_seconds, self.max_tokens)
+
+    def _sync(self, step: int) -> None:
+        if self.synchronise is not None and self.max_seconds:
+            self.synchronise()
+        seconds, pace = self.read(), self._step_seconds
+        if step > self._sync_step:
+            pace = (seconds - self._sync_seconds) / (step - self._sync_step)
+        if self.share is not None:
+            seconds, pace = self.share((seconds, pace))
+        self._sync_step, self._sync_seconds, self._step_seconds = step, seconds, pace
+        self._next_sync = step + self._interval(step)
+
+    def _interval(self, step: int) -> int:
+        """Steps to the next sync point: short at the start and at the end of a time budget, at most 32 between."""
+        if not self.max_seconds or step < 4:
+            return 1 if step < 4 else 8
+        left = max(0, self.predicted_steps(step) - step)
+        return max(1, min(32, left // 8))

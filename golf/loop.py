@@ -1,0 +1,134 @@
+"""The reference training loop in plain PyTorch: what an exported file runs, and what the Lightning path must equal.
+
+Invariant: with the same seed, data and settings this loop and the Lightning path give the same losses, bit for bit.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from golf.clock import BudgetClock
+from golf.data.stream import Batch, SequentialStream
+from golf.optim.averaging import Ema
+from golf.optim.composite import Composite
+from golf.optim.schedules import Schedules
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch; the model's initial weights are drawn from torch's CPU generator."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def average_gradients(model: nn.Module, world: int) -> None:
+    """Replace every gradient by its mean over ranks (one flat all-reduce per dtype)."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    for dtype in dict.fromkeys(g.dtype for g in grads):
+        chosen = [g for g in grads if g.dtype == dtype]
+        flat = torch.cat([g.flatten() for g in chosen])
+        dist.all_reduce(flat)
+        torch._foreach_copy_(
+            chosen, [p.view_as(g) for p, g in zip((flat / world).split([g.numel() for g in chosen]), chosen)]
+        )
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and targets on the device (asynchronously where the host memory is pinned)."""
+    return batch.inputs_BT.to(device, non_blocking=True), batch.targets_BT.to(device, non_blocking=True)
+
+
+def warm_up(
+    model: nn.Module,
+    optimizer: Composite,
+    stream: SequentialStream,
+    steps: int,
+    device: torch.device,
+    rank: int,
+    world: int,
+) -> None:
+    """Run `steps` real training steps (compiling every graph on the real shapes), then put everything back as it was:
+    parameters, optimizer state and random generators. The stream is a pure function of the step, so it needs no reset."""
+    if steps <= 0:
+        return
+    parameters = [p.detach().clone() for p in model.parameters()]
+    groups = [
+        {k: v for k, v in group.items() if k not in ("params", "lr", "momentum")} for group in optimizer.param_groups
+    ]
+    generators = (torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None)
+    for step in range(steps):
+        for micro in range(stream.micro_steps(world)):
+            inputs_BT, targets_BT = to_device(
+                stream.batch(step * stream.micro_steps(world) + micro, rank, world), device
+            )
+            (model(inputs_BT, targets_BT) / stream.micro_steps(world)).backward()
+        if world > 1:
+            average_gradients(model, world)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        torch._foreach_copy_(list(model.parameters()), parameters)
+    optimizer.state.clear()
+    for group, saved in zip(optimizer.param_groups, groups):
+        group.update(saved)
+    torch.set_rng_state(generators[0])
+    if generators[1] is not None:
+        torch.cuda.set_rng_state_all(generators[1])
+
+
+def train(
+    model: nn.Module,
+    optimizer: Composite,
+    stream: SequentialStream,
+    schedules: Schedules,
+    clock: BudgetClock,
+    device: torch.device,
+    average: Ema | None = None,
+    qat: Any = None,
+    rank: int = 0,
+    world: int = 1,
+    first_step: int = 0,
+    on_step: Callable[[int, Tensor], None] | None = None,
+    validate: Callable[[int], None] | None = None,
+    validate_every: int = 0,
+) -> int:
+    """Train until the clock says stop; returns the number of optimizer steps done.
+
+    A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
+    `on_step(step, loss)` gets the mean loss of the step as a device tensor (reading it is the caller's synchronisation).
+    """
+    accumulate, step = stream.micro_steps(world), first_step
+    model.train()
+    clock.start()
+    while not clock.should_stop(step):
+        progress = clock.progress(step)
+        schedules.apply(progress, optimizer)
+        if qat is not None:
+            qat.set_progress(progress)
+        losses = []
+        for micro in range(accumulate):
+            inputs_BT, targets_BT = to_device(stream.batch(step * accumulate + micro, rank, world), device)
+            loss = model(inputs_BT, targets_BT)
+            (loss / accumulate).backward()
+            losses.append(loss.detach())
+        if world > 1:
+            average_gradients(model, world)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if average is not None:
+            average.update(model, clock.progress(step))
+        if on_step is not None:
+            on_step(step, torch.stack(losses).mean())
+        if validate is not None and validate_every and step % validate_every == 0:
+            clock.pause()
+            validate(step)
+            model.train()
+            clock.start()
+    clock.pause()
+    return step

@@ -1,0 +1,66 @@
+"""Which parameter is updated by which rule: routed on role, then on a regex over names; nothing is left over.
+
+Invariant: every trainable parameter is in exactly one group; an unrouted parameter and a pattern that matches nothing
+are errors (a mistyped pattern would otherwise be a technique that silently does nothing).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from golf.errors import UserError
+from golf.models.roles import roles_of
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """One optimizer group. `pattern` (a regex over full names) takes precedence over `roles`; `rule` names the update."""
+
+    name: str
+    rule: str
+    lr: float
+    roles: tuple[str, ...] = ()
+    pattern: str | None = None
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+
+
+def route_parameters(model: nn.Module, groups: list[ParameterGroup]) -> list[dict[str, Any]]:
+    """Torch parameter groups (empty ones dropped), each with `names` beside `params`.
+
+    Raises:
+        UserError: a parameter that no group takes, or a pattern that matches nothing.
+    """
+    roles = roles_of(model)
+    members: dict[str, list[tuple[str, Tensor]]] = {group.name: [] for group in groups}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        matching = [g for g in groups if g.pattern and re.search(g.pattern, name)]
+        matching = matching or [g for g in groups if not g.pattern and roles[name] in g.roles]
+        if not matching:
+            raise UserError(
+                f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group"
+            )
+        members[matching[0].name].append((name, parameter))
+    for group in groups:
+        if group.pattern and not members[group.name]:
+            raise UserError(f"optimizer group '{group.name}': pattern '{group.pattern}' matches no parameter")
+    return [
+        {
+            "params": [parameter for _, parameter in members[group.name]],
+            "names": [name for name, _ in members[group.name]],
+            "group": group.name,
+            "rule": group.rule,
+            "base_lr": group.lr,
+            "weight_decay": group.weight_decay,
+            "betas": tuple(group.betas),
+            "eps": group.eps,
+            "step": 0,
+        }
+        for group in groups
+        if members[group.name]
+    ]
