@@ -33,9 +33,8 @@ def average_gradients(model: nn.Module, world: int) -> None:
         chosen = [g for g in grads if g.dtype == dtype]
         flat = torch.cat([g.flatten() for g in chosen])
         dist.all_reduce(flat)
-        torch._foreach_copy_(
-            chosen, [p.view_as(g) for p, g in zip((flat / world).split([g.numel() for g in chosen]), chosen)]
-        )
+        means = (flat / world).split([g.numel() for g in chosen])
+        torch._foreach_copy_(chosen, [mean.view_as(g) for mean, g in zip(means, chosen)])
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -49,36 +48,36 @@ def warm_up(
     stream: SequentialStream,
     steps: int,
     device: torch.device,
-    rank: int,
-    world: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> None:
-    """Run `steps` real training steps (compiling every graph on the real shapes), then put everything back as it was:
-    parameters, optimizer state and random generators. The stream is a pure function of the step, so it needs no reset."""
+    """Run `steps` real training steps, which compiles every graph on the real shapes, then put everything back.
+
+    Restored: parameters, optimizer state, random generators. The stream is a pure function of the step: nothing to reset.
+    """
     if steps <= 0:
         return
+    accumulate = stream.micro_steps(world)
     parameters = [p.detach().clone() for p in model.parameters()]
-    groups = [
-        {k: v for k, v in group.items() if k not in ("params", "lr", "momentum")} for group in optimizer.param_groups
-    ]
-    generators = (torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None)
-    for step in range(steps):
-        for micro in range(stream.micro_steps(world)):
-            inputs_BT, targets_BT = to_device(
-                stream.batch(step * stream.micro_steps(world) + micro, rank, world), device
-            )
-            (model(inputs_BT, targets_BT) / stream.micro_steps(world)).backward()
-        if world > 1:
-            average_gradients(model, world)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    steps_done = [group["step"] for group in optimizer.param_groups]
+    cpu_generator = torch.get_rng_state()
+    cuda_generators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    for index in range(steps * accumulate):
+        inputs_BT, targets_BT = to_device(stream.batch(index, rank, world), device)
+        (model(inputs_BT, targets_BT) / accumulate).backward()
+        if (index + 1) % accumulate == 0:
+            if world > 1:
+                average_gradients(model, world)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         torch._foreach_copy_(list(model.parameters()), parameters)
     optimizer.state.clear()
-    for group, saved in zip(optimizer.param_groups, groups):
-        group.update(saved)
-    torch.set_rng_state(generators[0])
-    if generators[1] is not None:
-        torch.cuda.set_rng_state_all(generators[1])
+    for group, done in zip(optimizer.param_groups, steps_done):
+        group["step"] = done
+    torch.set_rng_state(cpu_generator)
+    if cuda_generators:
+        torch.cuda.set_rng_state_all(cuda_generators)
 
 
 def train(
@@ -100,7 +99,7 @@ def train(
     """Train until the clock says stop; returns the number of optimizer steps done.
 
     A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
-    `on_step(step, loss)` gets the mean loss of the step as a device tensor (reading it is the caller's synchronisation).
+    `on_step(step, loss)` gets the step's mean loss as a device tensor (reading it synchronises: the caller's choice).
     """
     accumulate, step = stream.micro_steps(world), first_step
     model.train()

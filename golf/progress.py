@@ -45,7 +45,7 @@ class Progress:
         if self.max_steps:
             estimates.append(self.max_steps)
         if self.max_tokens and self.step:
-            estimates.append(round(self.max_tokens * self.step / max(self.tokens, 1)))
+            estimates.append(-(-self.max_tokens * self.step // max(self.tokens, 1)))
         if self.max_seconds and self.step and self.seconds > 0:
             estimates.append(int(self.max_seconds / self.seconds_per_step))
         return min(estimates, default=0)

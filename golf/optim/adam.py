@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class AdamRule:
-    """Update rule for everything that is not orthogonalised. Group keys: lr (0-D tensor), betas, eps, weight_decay, step."""
+    """Update rule for everything that is not orthogonalised. Group keys: lr (0-D), betas, eps, weight_decay, step."""
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
         group["step"] += 1

@@ -16,7 +16,7 @@ from golf.models.roles import roles_of
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """One optimizer group. `pattern` (a regex over full names) takes precedence over `roles`; `rule` names the update."""
+    """One optimizer group. `pattern` (a regex over full names) goes before `roles`; `rule` names the update."""
 
     name: str
     rule: str

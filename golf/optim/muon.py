@@ -42,7 +42,10 @@ class MuonRule:
         self.dtype = getattr(torch, newton_schulz_dtype)
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
-        momenta = [state[p].setdefault("momentum_buffer", torch.zeros_like(g)) for p, g in zip(params, grads)]
+        for p in params:
+            if "momentum_buffer" not in state[p]:
+                state[p]["momentum_buffer"] = torch.zeros_like(p)
+        momenta = [state[p]["momentum_buffer"] for p in params]
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, grads)
         updates = momenta

@@ -38,13 +38,13 @@ class WarmdownSteps:
             remaining = max(progress.max_seconds - progress.seconds, 0.0)
             return remaining / max(warmdown, 1e-9) if remaining <= warmdown else 1.0
         total = progress.total_steps
-        if not total or progress.step < total - self.warmdown_steps:
+        if not total - self.warmdown_steps <= progress.step < total:
             return 1.0
-        return max(total - progress.step, 0) / self.warmdown_steps
+        return (total - progress.step) / self.warmdown_steps
 
 
 class WarmdownFraction:
-    """1, then linearly to `floor` over the last `warmdown_fraction` of the budget; linear warm-up over `warmup_fraction`."""
+    """1, then linear to `floor` over the last `warmdown_fraction` of the budget; linear warm-up over `warmup_fraction`."""
 
     def __init__(self, warmdown_fraction: float = 0.5, floor: float = 0.0, warmup_fraction: float = 0.0):
         self.warmdown_fraction, self.floor, self.warmup_fraction = warmdown_fraction, floor, warmup_fraction
