@@ -1,0 +1,33 @@
+"""Contiguous evaluation: the stream is cut into blocks of seq_len tokens and every target is scored once.
+
+The first target of a block is predicted from one token only, so this is the cheapest and the worst score of a model
+(records: the baseline's own validation). Invariant: the windows' scored targets are 1 … N, each exactly once.
+"""
+
+from __future__ import annotations
+
+from golf.errors import UserError
+from golf.evaluation.protocol import Evaluator, Window
+
+
+class Contiguous:
+    """Blocks of `seq_len` tokens (0: the length the model was trained at); an incomplete last block is scored too."""
+
+    name = "contiguous"
+    rescoring = "forbid"
+    interleaved = False
+
+    def __init__(self, seq_len: int = 0, batch_tokens: int = 65_536, max_tokens: int = 0) -> None:
+        if seq_len < 0:
+            raise UserError(f"eval.seq_len={seq_len}: allowed is 0 (as in training) or a number of tokens, e.g. 1024")
+        self.seq_len = seq_len
+        self.stride = seq_len
+        self.batch_tokens = batch_tokens
+        self.max_tokens = max_tokens
+
+    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
+        return {self.name: Contiguous(self.seq_len or train_seq_len, self.batch_tokens, self.max_tokens)}
+
+    def windows(self, num_tokens: int) -> list[Window]:
+        targets = num_tokens - 1
+        return [Window(p, min(self.seq_len, targets - p), 0) for p in range(0, targets, self.seq_len)]

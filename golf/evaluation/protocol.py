@@ -1,0 +1,250 @@
+"""What an evaluation protocol is, and the one function that scores with it.
+
+A protocol only says which windows of the stream the model reads and which of their targets count (`Evaluator`); the
+losses go to the ledger, which computes the score. `evaluate` is a pure function: it changes neither the model's mode
+nor any random state, sums in float64, and on several ranks each takes a contiguous share of the windows.
+Legend: B windows of a batch, T tokens of a window, S scored targets of a window, N targets of the stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from golf.errors import UserError
+from golf.evaluation.bpb import Score
+from golf.evaluation.ledger import Coverage, Ledger
+
+BYTE_COUNT_CHUNK = 1 << 22  # targets whose bytes are counted at once: bounds the memory, whatever the split's length
+
+
+class Window(NamedTuple):
+    """The model reads tokens[start : start + length] and predicts the targets start + 1 … start + length.
+
+    Of these, start + 1 + first_scored … start + length are scored; the others are context.
+    """
+
+    start: int
+    length: int
+    first_scored: int
+
+
+class Evaluator(Protocol):
+    """One protocol at one window length. `rescoring` is the ledger's mode, `interleaved` how ranks share windows."""
+
+    name: str
+    seq_len: int
+    stride: int
+    rescoring: str
+    interleaved: bool
+
+    def windows(self, num_tokens: int) -> Sequence[Window]: ...
+
+
+class EvaluationPlan(Protocol):
+    """What the `eval` option builds: evaluators by name, cheapest first, and how much to score at once and at all."""
+
+    batch_tokens: int
+    max_tokens: int
+
+    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]: ...
+
+
+class NoEvaluation:
+    """Nothing is scored (eval=none)."""
+
+    batch_tokens = 0
+    max_tokens = 0
+
+    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One rung of the ladder: the score, what it covers, and how it was obtained."""
+
+    score: Score
+    coverage: Coverage
+    protocol: str
+    seconds: float
+    ledger: Ledger
+
+    @property
+    def bpb(self) -> float:
+        return self.score.bpb
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.score.nats_per_token
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of a ladder entry in summary.json."""
+        return {
+            "nats_per_token": self.nats_per_token,
+            "bpb": self.bpb,
+            "tokens": self.score.targets,
+            "bytes": self.score.bytes,
+            "seconds": self.seconds,
+            "protocol": self.protocol,
+            "coverage": self.coverage.as_dict(),
+        }
+
+
+def describe_evaluator(evaluator: Evaluator) -> str:
+    """Name of a protocol with its numbers, e.g. `sliding seq_len=1024 stride=64`."""
+    return f"{evaluator.name} seq_len={evaluator.seq_len} stride={evaluator.stride}"
+
+
+def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> np.ndarray:
+    """The scored beginning of a split of n tokens: floor((n - 1) / T) * T + 1 of them, at most max_tokens targets.
+
+    Raises UserError where not even one window fits.
+    """
+    targets = len(tokens) - 1
+    if targets < seq_len:
+        raise UserError(
+            f"validation has {max(targets, 0):,} targets, shorter than one window of {seq_len:,}: "
+            f"type eval.seq_len={max(targets, 1)} or less, or use a longer validation split"
+        )
+    if 0 < max_tokens < seq_len:
+        raise UserError(
+            f"eval.max_tokens={max_tokens} is shorter than one window of {seq_len}: "
+            f"allowed is 0 (whole split) or at least {seq_len}; type eval.max_tokens={seq_len}"
+        )
+    limit = min(targets, max_tokens) if max_tokens else targets
+    return tokens[: limit // seq_len * seq_len + 1]
+
+
+def rank_share(windows: Sequence[Window], rank: int, world: int, interleaved: bool = False) -> Sequence[Window]:
+    """This rank's windows: a contiguous share, sizes differing by at most one (or every world-th window)."""
+    if interleaved:
+        return windows[rank::world]
+    return windows[len(windows) * rank // world : len(windows) * (rank + 1) // world]
+
+
+def window_batches(
+    evaluator: Evaluator, num_tokens: int, batch_tokens: int, rank: int = 0, world: int = 1
+) -> list[list[Window]]:
+    """This rank's windows in batches of one shape: equal length and equal scored part, at most batch_tokens tokens."""
+    batches: list[list[Window]] = []
+    for window in rank_share(evaluator.windows(num_tokens), rank, world, evaluator.interleaved):
+        last = batches[-1] if batches else None
+        if last and last[0][1:] == window[1:] and (len(last) + 1) * window.length <= batch_tokens:
+            last.append(window)
+        else:
+            batches.append([window])
+    return batches
+
+
+def score_windows(
+    model: Any, tokens: np.ndarray, windows: Sequence[Window], device: Any
+) -> list[tuple[int, torch.Tensor]]:
+    """First scored target and its losses (float64, CPU, [S]) for every window of one batch of equal shape.
+
+    A model that offers `nll_suffix(ids_BT, targets_BT, first_scored)` computes logits at the scored positions only.
+    """
+    _, length, first_scored = windows[0]
+    rows = np.stack([tokens[w.start : w.start + length + 1] for w in windows]).astype(np.int64)
+    span = torch.from_numpy(rows).to(device)
+    ids_BT, targets_BT = span[:, :-1], span[:, 1:]
+    suffix = getattr(model, "nll_suffix", None)
+    if first_scored and suffix is not None:
+        nll_BS = suffix(ids_BT, targets_BT, first_scored)
+    else:
+        nll_BS = model(ids_BT, targets_BT, reduction="none")[:, first_scored:]
+    nll_BS = nll_BS.to("cpu", torch.float64)
+    return [(w.start + 1 + first_scored, nll_BS[b]) for b, w in enumerate(windows)]
+
+
+def count_target_bytes(tokens: np.ndarray, byte_table: Any) -> np.ndarray:
+    """Bytes of the targets 1 … N: entry i is what token i + 1 stands for after token i."""
+    targets = len(tokens) - 1
+    bytes_N = np.empty(targets, dtype=np.int32)
+    for begin in range(0, targets, BYTE_COUNT_CHUNK):
+        end = min(begin + BYTE_COUNT_CHUNK, targets)
+        span = np.asarray(tokens[begin : end + 1])
+        bytes_N[begin:end] = byte_table.count(span[:-1], span[1:])
+    return bytes_N
+
+
+def evaluate(
+    model: Any,
+    tokens: np.ndarray,
+    byte_table: Any,
+    evaluator: Evaluator,
+    device: Any = "cpu",
+    batch_tokens: int = 65_536,
+    rank: int = 0,
+    world: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    sum_over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    split_targets: int | None = None,
+) -> Evaluation:
+    """Score `tokens` with `model(ids_BT, targets_BT, reduction="none") -> nll_BT` under a protocol.
+
+    progress(done, total) is called after each batch with numbers of windows. With world > 1 the result is this rank's
+    part; with `sum_over_ranks` (sums a tensor over ranks) it is the whole, bit-equal for any world size.
+    """
+    if len(tokens) - 1 < evaluator.seq_len:
+        validation_tokens(tokens, evaluator.seq_len)  # raises
+    check_vocabulary(model, tokens)
+    begun = time.perf_counter()
+    batches = window_batches(evaluator, len(tokens), batch_tokens, rank, world)
+    if world == 1 and not batches:
+        raise UserError(f"{describe_evaluator(evaluator)} scores nothing in {len(tokens):,} tokens: use a longer split")
+    ledger = Ledger(len(tokens) - 1, evaluator.rescoring)
+    done, total = 0, sum(len(batch) for batch in batches)
+    modules_training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                for first_target, nll_S in score_windows(model, tokens, batch, device):
+                    ledger.record(first_target, nll_S)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        for module, training in modules_training:
+            module.training = training
+    if sum_over_ranks is not None:
+        ledger.reduce(sum_over_ranks)
+    seconds = time.perf_counter() - begun
+    score = ledger.score(count_target_bytes(tokens, byte_table))
+    return Evaluation(score, ledger.coverage(split_targets), describe_evaluator(evaluator), seconds, ledger)
+
+
+def check_vocabulary(model: Any, tokens: np.ndarray) -> None:
+    """Refuse tokens that the model has no row for: the split was made with another tokenizer."""
+    vocab_size = getattr(model, "vocab_size", None)
+    highest = int(np.max(tokens)) if len(tokens) else 0
+    if vocab_size is not None and highest >= vocab_size:
+        raise UserError(
+            f"validation holds the token id {highest}, but the model's vocabulary is {vocab_size}: "
+            f"the split was made with another tokenizer; use the data the model was trained on"
+        )
+
+
+def evaluate_plan(
+    model: Any, tokens: np.ndarray, byte_table: Any, plan: EvaluationPlan, train_seq_len: int, **options: Any
+) -> dict[str, Evaluation]:
+    """Score a whole split with every protocol of a plan, by name; `options` are passed to `evaluate`."""
+    results: dict[str, Evaluation] = {}
+    for name, evaluator in plan.evaluators(train_seq_len).items():
+        part = validation_tokens(tokens, evaluator.seq_len, plan.max_tokens)
+        results[name] = evaluate(
+            model,
+            part,
+            byte_table,
+            evaluator,
+            batch_tokens=plan.batch_tokens,
+            split_targets=len(validation_tokens(tokens, evaluator.seq_len)) - 1,
+            **options,
+        )
+    return results
