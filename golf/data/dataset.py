@@ -1,0 +1,153 @@
+"""Datasets: a folder of shards, its tokenizer and its manifest, whatever the source.
+
+A data option is a class with `prepare(...) -> PreparedData` and the three keys of the training stream; this file
+holds what they share. A dataset folder has fineweb_train_*.bin, fineweb_val_*.bin, a tokenizer and manifest.json.
+Legend: V vocabulary.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from golf.data.manifest import describe_files, write_manifest
+from golf.data.overlap import OverlapReport, check_overlap
+from golf.data.shards import (
+    Shards,
+    read_shard,
+    require_vocabulary,
+    require_window,
+    train_shards,
+    validation_shards,
+    write_shard,
+)
+from golf.data.stream import SequentialStream
+from golf.data.tokenizer import Tokenizer, load_tokenizer, normalisation_report
+from golf.errors import UserError
+
+SHARD_TOKENS = 100_000_000
+DOCUMENTS_NAME = "docs_selected.jsonl"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A dataset ready to use: all paths exist. `train_paths` is empty where training data was not asked for."""
+
+    folder: str
+    train_paths: tuple[str, ...]
+    val_paths: tuple[str, ...]
+    tokenizer_path: str
+
+    def validation_tokens(self, vocab_size: int | None = None) -> np.ndarray:
+        """The whole validation stream, uint16, every id checked against the vocabulary if one is given."""
+        return Shards(self.val_paths, vocab_size).read_all()
+
+    def tokenizer(self, vocab_size: int | None = None) -> Tokenizer:
+        return load_tokenizer(self.tokenizer_path, vocab_size)
+
+
+class Dataset(Protocol):
+    """What a data option offers."""
+
+    tokens_per_step: int
+    seq_len: int
+    spans_per_step: int
+
+    def prepare(self, say: Callable[[str], None] = print, require_train: bool = True) -> PreparedData: ...
+
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> SequentialStream: ...
+
+
+class ShardedDataset:
+    """The training stream over the shards of a prepared folder, shared by every data option."""
+
+    def __init__(self, tokens_per_step: int, seq_len: int, spans_per_step: int) -> None:
+        self.tokens_per_step = tokens_per_step
+        self.seq_len = seq_len
+        self.spans_per_step = spans_per_step
+
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> SequentialStream:
+        """The endless stream; with `vocab_size` every batch is checked for ids outside the vocabulary."""
+        shards = Shards(prepared.train_paths, vocab_size)
+        return SequentialStream(shards, self.tokens_per_step, self.seq_len, self.spans_per_step)
+
+    def check(self, prepared: PreparedData, vocab_size: int | None) -> None:
+        """Refuse a folder that cannot be used: see `check_prepared`."""
+        check_prepared(prepared, self.seq_len, vocab_size)
+
+
+def open_folder(folder: str | Path, tokenizer: str = "auto", require_train: bool = True) -> PreparedData:
+    """Paths of an existing dataset folder; UserError if a split or the tokenizer is missing."""
+    val_paths = tuple(validation_shards(folder))
+    train_paths = tuple(train_shards(folder)) if require_train else ()
+    found = load_tokenizer(tokenizer, folder=folder)
+    return PreparedData(str(folder), train_paths, val_paths, found.path or tokenizer)
+
+
+def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None = None) -> OverlapReport | None:
+    """Headers and sizes of all shards, ids of validation (all) and training (start of each shard), tokenizer size,
+    one window of validation, overlap of the splits. UserError on the first fault; returns the overlap report."""
+    tokenizer = load_tokenizer(prepared.tokenizer_path, vocab_size)
+    require_window(len(Shards(prepared.val_paths)), seq_len)
+    for path in prepared.val_paths:
+        require_vocabulary(np.asarray(read_shard(path)), tokenizer.vocab_size, path)
+    for path in prepared.train_paths:
+        require_vocabulary(np.asarray(read_shard(path))[:1_000_000], tokenizer.vocab_size, path)
+    if not prepared.train_paths:
+        return None
+    return check_overlap(list(prepared.train_paths), list(prepared.val_paths), tokenizer.bos_id)
+
+
+def write_split(folder: Path, split: str, tokens: np.ndarray, shard_tokens: int = SHARD_TOKENS) -> dict[str, int]:
+    """Write tokens [N] as fineweb_<split>_%06d.bin; returns tokens by file name."""
+    counts = {}
+    for index, first in enumerate(range(0, len(tokens), shard_tokens)):
+        piece = tokens[first : first + shard_tokens]
+        name = f"fineweb_{split}_{index:06d}.bin"
+        write_shard(folder / name, piece)
+        counts[name] = len(piece)
+    return counts
+
+
+def write_text_dataset(
+    folder: Path,
+    documents: dict[str, Sequence[str]],
+    tokenizer: Tokenizer,
+    fields: dict[str, Any],
+    shard_tokens: int = SHARD_TOKENS,
+) -> None:
+    """Tokenise documents["val"] and documents["train"] (BOS before each, no EOS) into a whole dataset folder.
+
+    The tokenizer's own file must already be in the folder; `fields` go into the manifest (source, licence …).
+    """
+    tokens_by_file: dict[str, int] = {}
+    splits: dict[str, dict[str, Any]] = {}
+    table = tokenizer.byte_table()
+    with open(folder / DOCUMENTS_NAME, "w", encoding="utf-8") as file:
+        for split in ("val", "train"):
+            for text in documents[split]:
+                file.write(json.dumps({"text": text}) + "\n")
+            tokens = encode_documents(tokenizer, documents[split])
+            tokens_by_file |= write_split(folder, split, tokens, shard_tokens)
+            splits[split] = {"tokens": len(tokens), "token_bytes": int(table.count_stream(tokens).sum())}
+            splits[split] |= normalisation_report(tokenizer, list(documents[split]))
+    write_manifest(
+        folder,
+        {
+            **fields,
+            "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256},
+            "splits": splits,
+            "files": describe_files(folder, tokens_by_file),
+        },
+    )
+
+
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[str]) -> np.ndarray:
+    """[BOS, tokens of document] for every document, one after the other, uint16 [N]."""
+    if not documents:
+        raise UserError("a split has no documents; use a larger source or another data.validation_fraction")
+    pieces = [np.array([tokenizer.bos_id, *tokenizer.encode(text)], dtype=np.uint16) for text in documents]
+    return np.concatenate(pieces)

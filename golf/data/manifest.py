@@ -1,0 +1,77 @@
+"""manifest.json of a dataset folder: what the data is, whose it is, and how to recognise it.
+
+Written last and never changed: a folder with a manifest is complete. `files` lists every file with its size, its
+sha256 and, for shards, its tokens; `source`, `licence` and `attribution` say where the text comes from.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from golf.errors import UserError, VerificationFailed
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_SCHEMA = 1
+HASH_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe_files(folder: str | Path, tokens: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Bytes, sha256 and (where given by name) tokens of every file in the folder."""
+    files = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.name != MANIFEST_NAME and path.is_file():
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+            if path.name in tokens:
+                files[path.name]["tokens"] = tokens[path.name]
+    return files
+
+
+def write_manifest(folder: str | Path, fields: dict[str, Any]) -> None:
+    """Write the manifest of a finished folder."""
+    content = json.dumps({"schema": MANIFEST_SCHEMA, **fields}, indent=1, ensure_ascii=False)
+    (Path(folder) / MANIFEST_NAME).write_text(content + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """The manifest of a dataset folder, or None if it has none (foreign shards need none)."""
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete the folder {folder} to make it again") from None
+    return manifest if isinstance(manifest, dict) and manifest.get("schema") == MANIFEST_SCHEMA else None
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether the folder has a manifest and every file that it lists, at its size (no hashing: instantaneous)."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    paths = {Path(folder) / name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+
+
+def verify_manifest(folder: str | Path) -> dict[str, Any]:
+    """Hash every file of the folder against its manifest; VerificationFailed names the first that differs."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder} has no {MANIFEST_NAME} written by golf; there is nothing to verify it against")
+    for name, entry in manifest["files"].items():
+        path = Path(folder) / name
+        if not path.is_file() or sha256_of_file(path) != entry["sha256"]:
+            raise VerificationFailed(
+                f"{path} is not the file of the manifest; delete the folder {folder} to make it again"
+            )
+    return manifest

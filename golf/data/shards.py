@@ -1,0 +1,172 @@
+"""Token shards: the challenge's binary files, read through memory maps.
+
+Format: 256 little-endian int32 (20240520, 1, token count n, zeros), then n little-endian uint16; the file has
+exactly 1024 + 2n bytes. Files of a split are read in the order of their names and form one stream of tokens.
+Invariant: a `Shards` object is a pure view: `take` depends on its arguments only, and memory does not grow with
+the number of shards (at most `OPEN_MAPS` are mapped at a time).
+Legend: N tokens, V vocabulary.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from golf.errors import UserError
+
+SHARD_MAGIC = 20240520
+SHARD_VERSION = 1
+SHARD_HEADER_INTS = 256
+SHARD_HEADER_BYTES = 4 * SHARD_HEADER_INTS
+MAX_SHARD_TOKENS = 2**31 - 1
+OPEN_MAPS = 2
+TRAIN_PATTERN = "fineweb_train_*.bin"
+VALIDATION_PATTERN = "fineweb_val_*.bin"
+SIDECAR_PREFIX = "fineweb_val_bytes_"
+
+
+def shard_length(path: str | Path) -> int:
+    """Number of tokens that the header promises; UserError unless the file is a whole, valid shard."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            header = file.read(SHARD_HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise UserError(f"shard {path} does not exist; name an existing dataset with data.folder=<folder>") from None
+    except OSError as error:
+        raise UserError(f"shard {path} cannot be read ({error.strerror}); fetch it again or fix its rights") from None
+    if len(header) < SHARD_HEADER_BYTES:
+        raise UserError(
+            f"shard {path} has {size} bytes, less than its {SHARD_HEADER_BYTES}-byte header; fetch it again"
+        )
+    magic, version, count = (int(value) for value in np.frombuffer(header, dtype="<i4", count=3))
+    if magic != SHARD_MAGIC:
+        raise UserError(f"{path} is not a token shard: magic {magic}, not {SHARD_MAGIC}; fetch it again or remove it")
+    if version != SHARD_VERSION:
+        raise UserError(f"shard {path} has version {version}; golf reads version {SHARD_VERSION}; fetch it again")
+    if count < 0 or size != SHARD_HEADER_BYTES + 2 * count:
+        raise UserError(
+            f"shard {path} has {size} bytes, but its header of {count} tokens asks for "
+            f"{SHARD_HEADER_BYTES + 2 * count}; fetch it again"
+        )
+    return count
+
+
+def read_shard(path: str | Path) -> np.memmap:
+    """The tokens [N] of one shard as a read-only uint16 memory map (nothing is loaded yet)."""
+    count = shard_length(path)
+    if count == 0:
+        raise UserError(f"shard {path} holds no tokens; fetch it again or remove it")
+    return np.memmap(path, dtype="<u2", mode="r", offset=SHARD_HEADER_BYTES, shape=(count,))
+
+
+def write_shard(path: str | Path, tokens: np.ndarray | Sequence[int]) -> None:
+    """Write tokens [N], ids 0 … 65,535, as one shard."""
+    values = np.asarray(tokens)
+    if values.ndim != 1 or not 0 < len(values) <= MAX_SHARD_TOKENS:
+        raise UserError(f"a shard takes 1 to {MAX_SHARD_TOKENS} tokens in one dimension, not shape {values.shape}")
+    if int(values.min()) < 0 or int(values.max()) > 0xFFFF:
+        raise UserError(f"token ids {values.min()} to {values.max()} do not fit a shard (0 to 65535)")
+    header = np.zeros(SHARD_HEADER_INTS, dtype="<i4")
+    header[:3] = SHARD_MAGIC, SHARD_VERSION, len(values)
+    with open(path, "wb") as file:
+        file.write(header.tobytes())
+        file.write(values.astype("<u2").tobytes())
+
+
+def require_vocabulary(tokens: np.ndarray, vocab_size: int, path: str | Path) -> None:
+    """UserError if an id is outside the vocabulary: an embedding lookup would read garbage or kill the device."""
+    largest = int(tokens.max())
+    if largest >= vocab_size:
+        raise UserError(
+            f"{path} holds token id {largest}, outside the vocabulary of {vocab_size}; "
+            "name the tokenizer it was made with: tokenizer.path=<file> tokenizer.vocab_size=<size>"
+        )
+
+
+class Shards:
+    """Shards of one split as one stream of tokens: `len` tokens, any span by `take`."""
+
+    def __init__(self, paths: Iterable[str | Path], vocab_size: int | None = None) -> None:
+        self.paths = [str(path) for path in paths]
+        self.vocab_size = vocab_size
+        lengths = [shard_length(path) for path in self.paths]
+        self._ends = np.cumsum(lengths, dtype=np.int64)
+        self._num_tokens = int(self._ends[-1]) if lengths else 0
+        self._maps: tuple[tuple[int, np.ndarray], ...] = ()  # replaced as a whole: safe for a prefetching thread
+        if self._num_tokens == 0:
+            raise UserError("no shard holds a token; name a folder of fineweb_*.bin files with data.folder=<folder>")
+
+    def __len__(self) -> int:
+        return self._num_tokens
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_maps": ()}
+
+    def take(self, start: int, count: int, wrap: bool = False) -> np.ndarray:
+        """Tokens start … start+count−1 as uint16 [count]; with `wrap` the stream repeats for ever.
+
+        A span inside one shard is a view of the map (no copy); one that straddles shards is a new array.
+        """
+        if start < 0 or count < 0 or (not wrap and start + count > self._num_tokens):
+            raise UserError(f"tokens {start} to {start + count} are outside the stream of {self._num_tokens} tokens")
+        position = start % self._num_tokens
+        pieces: list[np.ndarray] = []
+        while True:
+            index = int(np.searchsorted(self._ends, position, side="right"))
+            shard = self._tokens_of(index)
+            first = position - int(self._ends[index]) + len(shard)
+            piece = shard[first : first + count]
+            if self.vocab_size is not None and len(piece):
+                require_vocabulary(piece, self.vocab_size, self.paths[index])
+            count -= len(piece)
+            if count == 0 and not pieces:
+                return piece
+            pieces.append(piece)
+            if count == 0:
+                return np.concatenate(pieces)
+            position = (position + len(piece)) % self._num_tokens
+
+    def read_all(self) -> np.ndarray:
+        """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""
+        return np.array(self.take(0, self._num_tokens), dtype=np.uint16)
+
+    def _tokens_of(self, index: int) -> np.ndarray:
+        for known, tokens in self._maps:
+            if known == index:
+                return tokens
+        tokens = np.asarray(read_shard(self.paths[index]))
+        self._maps = ((index, tokens), *self._maps)[:OPEN_MAPS]
+        return tokens
+
+
+def train_shards(folder: str | Path) -> list[str]:
+    """Sorted paths of the training shards in a dataset folder; UserError if there are none."""
+    return _shards_of_split(Path(folder), TRAIN_PATTERN)
+
+
+def validation_shards(folder: str | Path) -> list[str]:
+    """Sorted paths of the validation shards (byte sidecars `fineweb_val_bytes_*` are not tokens and are left out)."""
+    return _shards_of_split(Path(folder), VALIDATION_PATTERN)
+
+
+def _shards_of_split(folder: Path, pattern: str) -> list[str]:
+    if not folder.is_dir():
+        there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir() and any(path.glob("*.bin")))
+        nearest = f"; beside it there are: {', '.join(there[:8])}" if there else ""
+        raise UserError(f"dataset folder {folder} does not exist{nearest}; type data.folder=<folder with {pattern}>")
+    paths = sorted(str(path) for path in folder.glob(pattern) if not path.name.startswith(SIDECAR_PREFIX))
+    if not paths:
+        raise UserError(f"no {pattern} in {folder}; type data.folder=<folder in the official layout>")
+    return paths
+
+
+def require_window(num_tokens: int, seq_len: int) -> None:
+    """UserError if a validation stream of `num_tokens` cannot fill one window of `seq_len` inputs and targets."""
+    if num_tokens < seq_len + 1:
+        raise UserError(
+            f"validation has {num_tokens} tokens, shorter than one window of {seq_len} + 1; "
+            f"type data.seq_len={max(1, num_tokens - 1)} or less, or use a larger validation split"
+        )
