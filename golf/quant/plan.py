@@ -1,0 +1,203 @@
+"""Which tensor is stored how: routes by regex, then size, then role, to a format, a float type or an algorithm.
+
+The order, first match wins:
+  1. integer and boolean tensors are kept as they are;
+  2. `overrides`: regular expressions searched in the name, in the order given;
+  3. at most `small_numel` elements: scalars and gates by their role, everything else by `small`;
+  4. larger: by role (a scalar or gate that large is a matrix).
+With the defaults this is the baseline's rule (2026-03-17). Invariant: every tensor has exactly one route, or it is an error.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golf.codec.layout import STORED_DTYPES
+from golf.codec.sections import tensor_class
+from golf.errors import UserError
+from golf.quant.formats import FORMAT_NAMES, QuantFormat
+from golf.quant.protocol import Quantiser, StoredTensor
+from golf.quant.rtn import quantise_rows
+from golf.quant.state import PlainTensor, QuantisedState
+
+KEPT_TYPES = ("as_is", "float16", "bfloat16", "float32")
+PLAN_ROLES = ("matrix", "embedding", "head", "table", "gate", "scalar")
+
+Treatment = str | QuantFormat | Quantiser
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One line of a plan: a tensor's route and its bytes before compression."""
+
+    name: str
+    role: str
+    tensor_class: str
+    shape: tuple[int, ...]
+    treatment: str
+    payload_bytes: int
+
+
+def checked_treatment(key: str, treatment: Treatment) -> Treatment:
+    """A format's name becomes the format; an unknown name is refused with the known ones."""
+    if not isinstance(treatment, str):
+        return treatment
+    if treatment in FORMAT_NAMES:
+        return FORMAT_NAMES[treatment]()
+    if treatment not in KEPT_TYPES:
+        raise UserError(f"{key}={treatment} is not known: use one of {', '.join([*FORMAT_NAMES, *KEPT_TYPES])}")
+    return treatment
+
+
+def treatment_name(treatment: Treatment) -> str:
+    """How a plan's table shows a treatment."""
+    if isinstance(treatment, str):
+        return treatment
+    for name, make in FORMAT_NAMES.items():
+        if isinstance(treatment, QuantFormat) and make() == treatment:
+            return name
+    return f"int{treatment.bits}" if isinstance(treatment, QuantFormat) else type(treatment).__name__
+
+
+def kept_dtype(name: str, dtype: torch.dtype, treatment: str) -> torch.dtype:
+    """The stored dtype of a tensor that is kept as numbers."""
+    kept = dtype if treatment == "as_is" else STORED_DTYPES[treatment]
+    if kept not in STORED_DTYPES.values():
+        raise UserError(f"tensor '{name}' has dtype {dtype}, which no artifact holds: convert it to float32 first")
+    return kept
+
+
+class QuantPlan:
+    """Routes tensors to treatments and carries them out.
+
+    A treatment is a format's name (golf/quant/formats.py), one of `as_is`, `float16`, `bfloat16`, `float32`, a `QuantFormat`,
+    or any object with `convert` and `payload_bytes` (golf/quant/protocol.py).
+
+    Args:
+        matrix, embedding, head, table: treatment of tensors with this role and more than `small_numel` elements.
+        gate, scalar: treatment of tensors with this role and at most `small_numel` elements.
+        small: treatment of the other tensors with at most `small_numel` elements.
+        small_numel: where small ends.
+        overrides: {regular expression: treatment}, stronger than role and size.
+    """
+
+    def __init__(
+        self,
+        matrix: Treatment = "int8_rows",
+        embedding: Treatment = "int8_rows",
+        head: Treatment = "int8_rows",
+        table: Treatment = "int8_rows",
+        gate: Treatment = "float32",
+        scalar: Treatment = "float32",
+        small: Treatment = "float16",
+        small_numel: int = 65_536,
+        overrides: Mapping[str, Treatment] | None = None,
+    ) -> None:
+        given = {"matrix": matrix, "embedding": embedding, "head": head, "table": table, "gate": gate, "scalar": scalar}
+        self.by_role = {role: checked_treatment(f"quant.{role}", treatment) for role, treatment in given.items()}
+        self.small = checked_treatment("quant.small", small)
+        self.small_numel = small_numel
+        self.overrides = []
+        for pattern, treatment in (overrides or {}).items():
+            try:
+                compiled = re.compile(pattern)
+            except re.error as error:
+                raise UserError(
+                    f"quant.overrides: '{pattern}' is not a regular expression ({error}): escape it"
+                ) from error
+            self.overrides.append((compiled, checked_treatment(f"quant.overrides.{pattern}", treatment)))
+
+    def route(self, name: str, tensor: Tensor, role: str) -> Treatment:
+        """The treatment of one tensor (its values are not looked at; a meta tensor will do)."""
+        if role not in PLAN_ROLES:
+            raise UserError(f"tensor '{name}' has the unknown role '{role}': use one of {', '.join(PLAN_ROLES)}")
+        if not tensor.dtype.is_floating_point:
+            return "as_is"
+        for pattern, treatment in self.overrides:
+            if pattern.search(name):
+                return treatment
+        if tensor.numel() <= self.small_numel:
+            return self.by_role[role] if role in ("gate", "scalar") else self.small
+        return self.by_role["matrix" if role in ("gate", "scalar") else role]
+
+    def routes(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> dict[str, Treatment]:
+        """The treatment of every tensor.
+
+        Raises:
+            UserError: a tensor without a role, or an override whose regular expression matches no tensor.
+        """
+        unrouted = [name for name in state if name not in roles]
+        if unrouted:
+            raise UserError(
+                f"no role for tensor '{unrouted[0]}' ({len(unrouted)} in all): declare it in its module's `roles` "
+                f"as one of {', '.join(PLAN_ROLES)}"
+            )
+        for pattern, _ in self.overrides:
+            if not any(pattern.search(name) for name in state):
+                raise UserError(
+                    f"quant.overrides: '{pattern.pattern}' matches no tensor: names look like {', '.join(list(state)[:3])}"
+                )
+        return {name: self.route(name, tensor, roles[name]) for name, tensor in state.items()}
+
+    def table(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> list[PlannedTensor]:
+        """Every tensor with its route and payload bytes, without quantising anything (meta tensors will do)."""
+        lines = []
+        for name, treatment in self.routes(state, roles).items():
+            shape = tuple(state[name].shape)
+            if isinstance(treatment, str):
+                size = prod(shape) * kept_dtype(name, state[name].dtype, treatment).itemsize
+            else:
+                size = treatment.payload_bytes(shape)
+            class_name = tensor_class(name, roles[name])
+            lines.append(PlannedTensor(name, roles[name], class_name, shape, treatment_name(treatment), size))
+        return lines
+
+    def quantise(
+        self, state: Mapping[str, Tensor], roles: Mapping[str, str], calibration: Mapping[str, Any] | None = None
+    ) -> QuantisedState:
+        """Carry out the plan.
+
+        Args:
+            state: weights by name.
+            roles: role of each name (golf.models.roles.roles_of).
+            calibration: what was collected per tensor for algorithms that want it; plain rounding needs none.
+
+        Raises:
+            UserError: an unrouted tensor, a NaN or infinite value, a value too large for its stored type.
+        """
+        collected = calibration or {}
+        stored = {}
+        for name, treatment in self.routes(state, roles).items():
+            tensor = state[name].detach()
+            if tensor.dtype.is_floating_point and not torch.isfinite(tensor).all():
+                bad = int((~torch.isfinite(tensor)).sum())
+                raise UserError(
+                    f"tensor '{name}' has {bad:,} NaN or infinite values of {tensor.numel():,}: training diverged; "
+                    "export an earlier checkpoint or lower the learning rate"
+                )
+            stored[name] = store_tensor(name, tensor, treatment, collected.get(name))
+        return QuantisedState(stored, {name: tensor_class(name, roles[name]) for name in state})
+
+
+def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: Any) -> StoredTensor:
+    """Apply one treatment to one tensor; the result is on the CPU and shares no memory with it."""
+    if isinstance(treatment, str):
+        kept = kept_dtype(name, tensor.dtype, treatment)
+        values = tensor.to(kept).cpu().clone(memory_format=torch.contiguous_format)
+        if kept.is_floating_point and not torch.isfinite(values).all():
+            raise UserError(
+                f"tensor '{name}' has a magnitude of {float(tensor.abs().max()):.4g}, too large for {treatment}: "
+                f"type quant.overrides=\"{{'{name}': float32}}\""
+            )
+        return PlainTensor(values, str(tensor.dtype).removeprefix("torch."))
+    if not isinstance(treatment, QuantFormat):
+        return treatment.convert(name, tensor, calibration)
+    try:
+        return quantise_rows(tensor, treatment).cpu()
+    except UserError as error:
+        raise UserError(f"tensor '{name}': {error}") from error
