@@ -1,0 +1,156 @@
+"""Composes a config from `conf/` with overrides, without torch, and says everything that is wrong with the overrides.
+
+Hydra stops at the first error and words it for its own authors; here each override is judged by itself, so that a
+command with three mistakes gets three lines. Invariant: what composes here is what `python train.py` composes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from golf.config import resolvers
+from golf.errors import UserError
+
+COMMANDS = ("train", "export", "evaluate")
+
+
+def conf_dir() -> Path:
+    """The folder of golf's own YAML files: `conf/` beside the package in a checkout, or inside an installed one."""
+    import golf
+
+    package = Path(golf.__file__).resolve().parent
+    for folder in (package.parent / "conf", package / "conf"):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"no conf folder beside {package}: run from a checkout of golf (git clone, then make install)")
+
+
+class CompositionError(UserError):
+    """Overrides that do not compose; `lines` has one entry per mistake."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+@dataclass
+class Composer:
+    """A primary config (train, export, evaluate) over a search path; composes any number of override lists."""
+
+    name: str = "train"
+    config_dirs: tuple[Path, ...] = ()
+    folder: Path = field(default_factory=conf_dir)
+
+    def __post_init__(self) -> None:
+        from hydra import version
+        from hydra._internal.config_loader_impl import ConfigLoaderImpl
+        from hydra._internal.utils import create_config_search_path
+        from hydra.core.utils import setup_globals
+
+        version.setbase("1.3")
+        setup_globals()
+        resolvers.register()
+        if not (self.folder / f"{self.name}.yaml").is_file():
+            raise UserError(f"{self.folder} has no {self.name}.yaml; type one of {', '.join(COMMANDS)}")
+        search_path = create_config_search_path(str(self.folder))
+        for folder in self.config_dirs:
+            if not folder.is_dir():
+                raise UserError(f"--config-dir {folder}: no such folder; type the path of a folder with config groups")
+            search_path.append("command-line", f"file://{folder.resolve()}")
+        self.loader = ConfigLoaderImpl(search_path)
+
+    def load(self, overrides: Sequence[str]) -> Any:
+        """The composed DictConfig with its `hydra` node, interpolations unresolved; Hydra's own errors."""
+        from hydra.types import RunMode
+
+        return self.loader.load_configuration(self.name, list(overrides), run_mode=RunMode.RUN, from_shell=False)
+
+    def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
+        """The resolved config as plain dicts and lists, without `hydra`; raises CompositionError with every mistake."""
+        from hydra.errors import HydraException
+        from omegaconf import open_dict
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+
+        try:
+            config = self.load(overrides)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+            from golf.config.diagnose import diagnose
+
+            raise CompositionError(diagnose(self, list(overrides), error)) from error
+        with open_dict(config):
+            config.pop("hydra", None)
+        return resolve(config)
+
+
+def compose(
+    name: str = "train", overrides: Iterable[str] = (), config_dirs: Iterable[Path | str] = (), folder: Path | None = None
+) -> dict[str, Any]:
+    """One resolved config (see Composer.compose); `config_dirs` are further folders with config groups."""
+    folders = tuple(Path(item) for item in config_dirs)
+    return Composer(name, folders, folder or conf_dir()).compose(list(overrides))
+
+
+def resolve(config: Any) -> dict[str, Any]:
+    """Plain containers of a composed config; every interpolation that cannot be resolved becomes one line."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except (OmegaConfBaseException, ValueError):
+        pass
+    lines: list[str] = []
+    plain = _resolve_leaves(config, "", lines)
+    if lines:
+        raise CompositionError(lines)
+    return plain
+
+
+def _resolve_leaves(node: Any, path: str, lines: list[str]) -> Any:
+    """Resolves leaf by leaf; `${hydra:…}` stays as text outside a running job, other failures go to `lines`."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        keys = list(node.keys())
+        children = {str(key): (node, key, f"{path}.{key}" if path else str(key)) for key in keys}
+        return {name: _resolve_child(*child, lines) for name, child in children.items()}
+    if isinstance(node, ListConfig) and not node._is_none() and not node._is_missing():
+        return [_resolve_child(node, index, f"{path}[{index}]", lines) for index in range(len(node))]
+    try:
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except OmegaConfBaseException as error:
+        lines.append(f"{path}: {one_line(error)}")
+        return None
+
+
+def _resolve_child(parent: Any, key: Any, path: str, lines: list[str]) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if OmegaConf.is_missing(parent, key):
+        return "???"
+    try:
+        return _resolve_leaves(parent[key], path, lines)
+    except (OmegaConfBaseException, ValueError) as error:
+        raw = OmegaConf.to_container(parent, resolve=False)[key]  # type: ignore[index, call-overload]
+        if isinstance(raw, str) and "${hydra:" in raw:
+            return raw
+        lines.append(f"{path}={raw}: {one_line(error)}; type {path}=<value>")
+        return None
+
+
+def one_line(error: BaseException) -> str:
+    """A message of Hydra or OmegaConf without its line breaks and key dump."""
+    text = str(error).split("\n    full_key:")[0]
+    return " ".join(text.split())
+
+
+def split_config_dirs(text: str | None) -> tuple[Path, ...]:
+    """`--config-dir a` or several joined by the path separator of the system."""
+    return tuple(Path(item) for item in (text or "").split(os.pathsep) if item)

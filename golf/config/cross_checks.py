@@ -1,0 +1,224 @@
+"""What no single node can know: options that contradict each other, do nothing, or belong to another key.
+
+Each check takes a resolved config as plain dicts and returns lines; it returns nothing for what it does not recognise.
+Add one: write the function, append it to CROSS_CHECKS, and test it with one good and one bad config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+Config = dict[str, Any]
+
+
+class Moved(NamedTuple):
+    """Why a well-known key is refused, and which override does what was meant."""
+
+    reason: str
+    instead: str
+
+    def line(self, path: str, value: object) -> str:
+        """The refusal of `path=value`, with the value carried over where it means the same."""
+        same = isinstance(value, int | float) and not isinstance(value, bool)
+        instead = self.instead.replace("<N>", f"{value}") if same else self.instead
+        return f"{path}={value}: {self.reason}; type {instead}"
+
+
+MOVED: dict[str, Moved] = {
+    "trainer.devices": Moved("devices are started by golf, one process each", "hardware.devices=<N>"),
+    "trainer.num_nodes": Moved("nodes are torchrun's own argument", "torchrun --nnodes=<N> … train.py …"),
+    "trainer.strategy": Moved("the strategy follows from the devices", "hardware.devices=<N>"),
+    "trainer.accelerator": Moved("the device is chosen by the hardware group", "hardware=<option>"),
+    "trainer.precision": Moved("weights are float32, activations the model's dtype", "model.compute_dtype=bfloat16"),
+    "trainer.max_time": Moved("training time has one clock", "budget.max_seconds=<seconds>"),
+    "trainer.max_steps": Moved("steps have one limit", "budget.max_steps=<N>"),
+    "trainer.max_epochs": Moved("the token stream is endless; a run ends by its budget", "budget.max_steps=<steps>"),
+    "trainer.min_steps": Moved("a run ends by its budget", "budget.max_steps=<N>"),
+    "trainer.min_epochs": Moved("a run ends by its budget", "budget.max_steps=<N>"),
+    "trainer.accumulate_grad_batches": Moved(
+        "accumulation follows from the tokens of a step and the devices", "data.tokens_per_step=<tokens>"
+    ),
+    "trainer.gradient_clip_val": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
+    "trainer.gradient_clip_algorithm": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
+    "trainer.callbacks": Moved("callbacks are a group of nodes", "callbacks=<option> or +callbacks.<name>._target_=<class>"),
+    "trainer.logger": Moved("loggers are a group of nodes", "logger=<option>"),
+}
+
+
+def get(config: Any, path: str) -> Any:
+    """The value at a dotted path, or None."""
+    for part in path.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def number(config: Config, path: str) -> float | None:
+    """The number at a dotted path, or None if it is absent or not a number."""
+    value = get(config, path)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _positive(config: Config, path: str) -> float | None:
+    value = number(config, path)
+    return value if value is not None and value > 0 else None
+
+
+def moved_keys(config: Config) -> list[str]:
+    """Trainer flags whose job another group does: refused as soon as they have a value."""
+    lines = []
+    for path, moved in MOVED.items():
+        value = get(config, path)
+        if value is not None:
+            lines.append(moved.line(path, value))
+    return lines
+
+
+def model_sizes(config: Config) -> list[str]:
+    """Heads divide the width into even head widths; key/value heads divide the heads."""
+    lines = []
+    width, heads, kv_heads = (_positive(config, f"model.{name}") for name in ("width", "num_heads", "num_kv_heads"))
+    if width and heads and (width % heads or (width // heads) % 2):
+        allowed = [n for n in range(1, int(width) // 2 + 1) if width % n == 0 and (width // n) % 2 == 0]
+        best = min(allowed, key=lambda n: (abs(n - heads), n), default=1)
+        lines.append(
+            f"model.num_heads={heads:g} must divide model.width={width:g} into even head widths; type model.num_heads={best}"
+        )
+    if heads and kv_heads and heads % kv_heads:
+        allowed = [n for n in range(1, int(heads) + 1) if heads % n == 0]
+        best = min(allowed, key=lambda n: (abs(n - kv_heads), n))
+        lines.append(
+            f"model.num_kv_heads={kv_heads:g} must divide model.num_heads={heads:g}; type model.num_kv_heads={best}"
+        )
+    return lines
+
+
+def non_positive(config: Config) -> list[str]:
+    """Counts that are at least one, and limits that are at least zero (0 = unlimited)."""
+    counts = (
+        *("model.width", "model.num_layers", "model.num_heads", "model.num_kv_heads", "model.vocab_size"),
+        *("data.tokens_per_step", "data.seq_len", "data.spans_per_step", "hardware.devices"),
+    )
+    lines = [f"{p}={number(config, p)} must be at least 1; type {p}=1" for p in counts if (number(config, p) or 1) < 1]
+    lines += [f"{p}=0 must be at least 1; type {p}=1" for p in counts if number(config, p) == 0]
+    for path in ("budget.max_seconds", "budget.max_steps", "budget.max_tokens", "eval.max_tokens", "eval.seq_len"):
+        value = number(config, path)
+        if value is not None and value < 0:
+            lines.append(f"{path}={value} must be at least 0 (0 = no limit of its own); type {path}=0")
+    return lines
+
+
+def token_batches(config: Config) -> list[str]:
+    """A step is spans_per_step spans of whole sequences, dealt evenly to the devices."""
+    lines = []
+    tokens, seq_len = _positive(config, "data.tokens_per_step"), _positive(config, "data.seq_len")
+    spans, devices = _positive(config, "data.spans_per_step"), _positive(config, "hardware.devices")
+    if tokens and seq_len:
+        unit = seq_len * (spans or 1)
+        if tokens % unit:
+            best = max(round(tokens / unit), 1) * unit
+            parts = f"data.seq_len={seq_len:g}" + (f" x data.spans_per_step={spans:g}" if spans else "")
+            lines.append(
+                f"data.tokens_per_step={tokens:g} is not a multiple of {parts} = {unit:g}; type data.tokens_per_step={best:g}"
+            )
+    if spans and devices and spans % devices:
+        best = max(n for n in range(1, int(spans) + 1) if spans % n == 0 and n <= devices)
+        lines.append(
+            f"hardware.devices={devices:g} must divide data.spans_per_step={spans:g}; "
+            f"type hardware.devices={best} or data.spans_per_step={max(1, round(spans / devices)) * devices:g}"
+        )
+    return lines
+
+
+def budget_limits(config: Config) -> list[str]:
+    """Training must end by itself, unless a budget is absent altogether."""
+    budget = config.get("budget")
+    keys = [key for key in ("max_seconds", "max_steps", "max_tokens") if isinstance(budget, dict) and key in budget]
+    if keys and all(number(config, f"budget.{key}") == 0 for key in keys) and config.get("through") not in ("prepare",):
+        return ["budget: no limit is set, so training would never end; type budget.max_steps=1000 or budget.max_seconds=600"]
+    return []
+
+
+def windows(config: Config) -> list[str]:
+    """A window moves by at least one target and at most its length: a larger stride would leave targets unscored."""
+    stride, seq_len = number(config, "eval.stride"), _positive(config, "eval.seq_len")
+    seq_len = seq_len or _positive(config, "data.seq_len")
+    if stride is not None and stride < 1:
+        return [f"eval.stride={stride:g} must be at least 1; type eval.stride=64"]
+    if stride and seq_len and stride > seq_len:
+        return [f"eval.stride={stride:g} leaves targets unscored: a window has {seq_len:g} tokens; type eval.stride={seq_len:g}"]
+    return []
+
+
+def schedule_fractions(config: Config) -> list[str]:
+    """Fractions lie in 0…1, warm-up and warm-down together too; a warm-down in steps fits into a budget in steps."""
+    lines = []
+    for group in ("schedule", "average", "qat"):
+        for path, node in _dicts(config.get(group), group):
+            lines += _fractions_of(node, path)
+    max_steps, max_seconds = _positive(config, "budget.max_steps"), _positive(config, "budget.max_seconds")
+    for path, node in _dicts(config.get("schedule"), "schedule"):
+        steps = node.get("warmdown_steps")
+        if isinstance(steps, int) and max_steps and not max_seconds and steps > max_steps:
+            lines.append(
+                f"{path}.warmdown_steps={steps} is longer than budget.max_steps={max_steps:g}: the full rate is never "
+                f"reached; type {path}.warmdown_steps={max(1, int(max_steps // 2))}"
+            )
+    return lines
+
+
+def _fractions_of(node: Config, path: str) -> list[str]:
+    lines, total = [], 0.0
+    for key, value in node.items():
+        if not str(key).endswith("_fraction") or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not 0 <= value <= 1:
+            lines.append(f"{path}.{key}={value} must lie between 0 and 1; type {path}.{key}={min(max(value, 0), 1):g}")
+        total += value if key in ("warmup_fraction", "warmdown_fraction") else 0
+    if total > 1 and not lines:
+        rest = 1 - node["warmup_fraction"]
+        lines.append(
+            f"{path}.warmup_fraction + {path}.warmdown_fraction = {total:g} exceed 1; type {path}.warmdown_fraction={rest:g}"
+        )
+    return lines
+
+
+def _dicts(value: Any, path: str) -> Iterator[tuple[str, Config]]:
+    if isinstance(value, dict):
+        yield path, value
+        for key, item in value.items():
+            yield from _dicts(item, f"{path}.{key}")
+
+
+def averaging(config: Config) -> list[str]:
+    """A decay lies in 0…1, and averaging needs a step to average."""
+    decay = number(config, "average.decay")
+    if decay is not None and not 0 <= decay < 1:
+        return [f"average.decay={decay} must be at least 0 and below 1; type average.decay=0.997"]
+    if decay is not None and number(config, "budget.max_steps") == 1:
+        return [f"average.decay={decay} does nothing in a run of one step; type average=none"]
+    return []
+
+
+def vocabulary(config: Config) -> list[str]:
+    """Sizes of the vocabulary that are written in the config agree."""
+    size = _positive(config, "model.vocab_size")
+    lines = []
+    for path in ("tokenizer.vocab_size", "data.vocab_size", "data.tokenizer.vocab_size"):
+        other = _positive(config, path)
+        if size and other and size != other:
+            lines.append(f"model.vocab_size={size:g} differs from {path}={other:g}; type model.vocab_size={other:g}")
+    return lines
+
+
+CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
+    moved_keys,
+    non_positive,
+    model_sizes,
+    token_batches,
+    budget_limits,
+    windows,
+    schedule_fractions,
+    averaging,
+    vocabulary,
+]
