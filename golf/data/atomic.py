@@ -39,7 +39,8 @@ def build_folder_once(final: Path, build: Callable[[Path], None]) -> Path:
                 _build_and_rename(final, build)
     except OSError as error:
         raise UserError(
-            f"cannot write {final} ({error.strerror or error}); type data.folder=<folder with space and write permission>"
+            f"cannot write {final} ({error.strerror or error}); "
+            "type data.folder=<folder with space and write permission>"
         ) from None
     return final
 

@@ -1,4 +1,4 @@
-"""The text that every machine has: the docstrings of the Python standard library (PSF licence), read without importing."""
+"""The text that every machine has: docstrings of the Python standard library (PSF licence), read without importing."""
 
 import ast
 import platform

@@ -30,7 +30,7 @@ PARALLEL_DOCUMENTS = 4096
 
 @dataclass(frozen=True)
 class MarkovChain:
-    """successors int64 [V, branches] and their probabilities float64 [V, branches] given "no BOS"; row BOS = openings."""
+    """Successors int64 [V, branches] and probabilities float64 [V, branches] given "no BOS"; row BOS = openings."""
 
     successors: np.ndarray
     probabilities: np.ndarray
