@@ -29,7 +29,7 @@ def orthogonalise(
         X = X.mT
     for _ in range(steps):
         A = X @ X.mT
-        B = b * A + c * (A @ A)
+        B = b * A + (c * A) @ A  # this association is the published one: it decides the rounding in bfloat16
         X = a * X + B @ X
     return X if wide else X.mT
 
