@@ -1,7 +1,7 @@
 """The artifact: one self-contained file with the quantised weights, the network's config and the tokenizer's identity.
 
-`read_artifact` needs nothing else to rebuild the network: header["network"] is its config node (plain data), and the tensors
-come back bit for bit as they were evaluated. Layout: golf/codec/container.py and sections.py.
+`read_artifact` needs nothing else to rebuild the network: header["network"] is its config node (plain data), and the
+tensors come back bit for bit as they were evaluated. Layout: golf/codec/container.py and sections.py.
 Invariant: packing the same state, network, tokenizer and codec gives the same bytes, in any process.
 """
 
@@ -11,7 +11,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from golf.codec.container import only_codec, read_guarded, read_header, read_sections, refuse_artifact, write_container
+from golf.codec.container import (
+    only_codec,
+    read_guarded,
+    read_header,
+    read_sections,
+    refuse_artifact,
+    section_entries,
+    write_container,
+)
 from golf.codec.files import read_whole_file, write_whole_file
 from golf.codec.protocol import Codec
 from golf.codec.sections import build_sections, tensors_from_sections
@@ -37,9 +45,8 @@ def artifact_bytes(
     """The bytes of an artifact, and how many of them each class takes."""
     directory, candidates = build_sections(quantised.tensors, quantised.classes)
     header = {**directory, "network": dict(network), "tokenizer": dict(tokenizer)}
-    blob, stored = write_container(codec, header, candidates)
-    described = {"groups": directory["groups"], "sections": [[size, 0, 0] for size in stored]}
-    return blob, sizes_of_sections(described, len(blob))
+    blob, written = write_container(codec, header, candidates)
+    return blob, sizes_of_sections(written, len(blob))
 
 
 def pack(
@@ -92,7 +99,8 @@ def bytes_by_class(artifact_path: str | Path) -> dict[str, int]:
     blob = read_whole_file(artifact_path)
 
     def read() -> dict[str, int]:
-        header, _, _ = read_header(blob, import_module("golf.codec.catalogue").codec_named, where)
+        header, _, start = read_header(blob, import_module("golf.codec.catalogue").codec_named, where)
+        section_entries(header, len(blob) - start, where)
         return sizes_of_sections(header, len(blob))
 
     return read_guarded(where, read)

@@ -1,12 +1,12 @@
 """The file format of artifacts, at the level of bytes: container version 1.
 
     "GOLF" · version u16 · length u8 and name of the codec · stored u32, raw u32, CRC-32 u32 of the header ·
-    header (JSON, sorted keys, compressed) · sections (compressed), as listed in header["sections"] = [[stored, raw, CRC-32], …]
+    header (JSON, sorted keys, compressed) · sections (compressed), listed in header["sections"]: [[stored, raw, CRC], …]
 
-No pickle, nothing executable, no time stamps: the same input gives the same bytes. Integers are little-endian; a CRC covers
-the stored bytes (the header's also everything before it), so that damage is seen before anything is expanded.
-Invariant: the declared sizes add up exactly to the file, no decoder may exceed its declared size, and reading either returns
-everything or raises one UserError.
+No pickle, nothing executable, no time stamps: the same input gives the same bytes. Integers are little-endian; a CRC
+covers the stored bytes (the header's also everything before it), so that damage is seen before anything is expanded.
+Invariant: the declared sizes add up exactly to the file, no decoder may exceed its declared size, and reading either
+returns everything or raises one UserError.
 """
 
 import json
@@ -21,6 +21,7 @@ from golf.errors import UserError
 CONTAINER_MAGIC = b"GOLF"
 CONTAINER_VERSION = 1
 HEADER_LIMIT_BYTES = 16 * 1024 * 1024
+READ_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, struct.error)
 
 
 def refuse_artifact(where: str, what: str) -> NoReturn:
@@ -30,7 +31,7 @@ def refuse_artifact(where: str, what: str) -> NoReturn:
 
 def write_container(
     codec: Codec, header: dict[str, Any], candidates: Sequence[Sequence[bytes]]
-) -> tuple[bytes, list[int]]:
+) -> tuple[bytes, dict[str, Any]]:
     """Compress a header and sections into one file.
 
     Args:
@@ -39,7 +40,7 @@ def write_container(
         candidates: for each section, equivalent byte orders; the smallest after compression is kept.
 
     Returns:
-        The file's bytes and the stored size of each section.
+        The file's bytes and the header as written.
     """
     kept, directory, stored = [], [], []
     for orders in candidates:
@@ -49,32 +50,25 @@ def write_container(
         stored.append(packed[best])
         directory.append([len(packed[best]), len(orders[best]), zlib.crc32(packed[best])])
     if sum(entry[1] for entry in directory) > DECODE_LIMIT_BYTES:
-        raise UserError(
-            f"the weights are more than {DECODE_LIMIT_BYTES:,} bytes before compression: not a model for an artifact"
-        )
+        raise UserError(f"the weights are over {DECODE_LIMIT_BYTES:,} bytes before compression: use a smaller model")
+    full = {**header, "sections": directory, "layouts": kept}
     try:
-        text = json.dumps(
-            {**header, "sections": directory, "layouts": kept}, sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        text = json.dumps(full, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"the artifact's header must be plain JSON data (str, int, float, bool, list, dict): {error}"
-        ) from error
+        raise UserError(f"the network's config must be plain data (str, number, bool, list, dict): {error}") from error
     raw_header = text.encode()
     packed_header = codec.encode(raw_header)
     name = codec.name.encode("ascii")
     prefix = CONTAINER_MAGIC + struct.pack("<HB", CONTAINER_VERSION, len(name)) + name
     prefix += struct.pack("<II", len(packed_header), len(raw_header))
     checksum = struct.pack("<I", zlib.crc32(packed_header, zlib.crc32(prefix)))
-    return b"".join([prefix, checksum, packed_header, *stored]), [len(section) for section in stored]
+    return b"".join([prefix, checksum, packed_header, *stored]), full
 
 
 def read_header(blob: bytes, codec_of: Callable[[str], Codec], where: str) -> tuple[dict[str, Any], Codec, int]:
     """Check the first bytes and expand the header. Returns it, the codec, and where the first section starts."""
     if blob[:4] != CONTAINER_MAGIC:
-        raise UserError(
-            f"{where} is not a golf artifact (it does not start with 'GOLF'): pass a file packed by export.py"
-        )
+        raise UserError(f"{where} is not a golf artifact (no 'GOLF' at its start): pass a file packed by export.py")
     if len(blob) < 7:
         refuse_artifact(where, "truncated")
     version, name_length = struct.unpack_from("<HB", blob, 4)
@@ -102,8 +96,8 @@ def read_header(blob: bytes, codec_of: Callable[[str], Codec], where: str) -> tu
     return header, codec, end
 
 
-def section_entries(header: dict[str, Any], where: str) -> list[tuple[int, int, int]]:
-    """The checked directory of sections: stored bytes, raw bytes, CRC-32."""
+def section_entries(header: dict[str, Any], available: int, where: str) -> list[tuple[int, int, int]]:
+    """The directory of sections (stored bytes, raw bytes, CRC-32), checked against the bytes in the file."""
     entries = []
     for entry in header["sections"]:
         if len(entry) != 3 or any(type(value) is not int or not 0 <= value < 2**32 for value in entry):
@@ -111,14 +105,14 @@ def section_entries(header: dict[str, Any], where: str) -> list[tuple[int, int, 
         entries.append((entry[0], entry[1], entry[2]))
     if sum(raw for _, raw, _ in entries) > DECODE_LIMIT_BYTES:
         refuse_artifact(where, f"it declares more than {DECODE_LIMIT_BYTES:,} bytes")
+    if sum(stored for stored, _, _ in entries) != available:
+        refuse_artifact(where, f"its sections do not add up to the {available:,} bytes that follow its header")
     return entries
 
 
 def read_sections(blob: bytes, header: dict[str, Any], codec: Codec, start: int, where: str) -> list[bytes]:
     """Expand every section after checking the declared sizes against the file and each CRC."""
-    entries = section_entries(header, where)
-    if start + sum(stored for stored, _, _ in entries) != len(blob):
-        refuse_artifact(where, f"its sections do not add up to its {len(blob):,} bytes")
+    entries = section_entries(header, len(blob) - start, where)
     spans = []
     for stored, raw, checksum in entries:
         if zlib.crc32(blob[start : start + stored]) != checksum:
@@ -153,14 +147,5 @@ def read_guarded(where: str, read: Callable[[], Any]) -> Any:
         if where in str(error):
             raise
         raise UserError(f"{where}: {error}") from error
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-        RuntimeError,
-    ) as error:
+    except READ_ERRORS as error:
         refuse_artifact(where, f"{type(error).__name__} in its header")

@@ -1,8 +1,9 @@
-"""Order of bytes inside a compressed stream: tensors to little-endian bytes and back, and the two permutations that pay.
+"""Order of bytes inside a compressed stream: tensors to little-endian bytes and back, and two permutations that pay.
 
-"columns" writes a matrix column by column (columns of trained weights have their own statistics: up to 1.2 % with brotli
-on int8 codes); "planes" puts all high bytes of a stream of floats after all low bytes. Both are lossless, and the packer
-keeps whichever order is smaller. Invariant: tensor_from_bytes(tensor_bytes(x)) has the bits, shape and dtype of x.
+"columns" writes a matrix column by column (columns of trained weights have their own statistics: up to 1.2 % with
+brotli on int8 codes); "planes" puts all high bytes of a stream of floats after all low bytes. Both are lossless, and
+the packer keeps whichever order is smaller.
+Invariant: tensor_from_bytes(tensor_bytes(x)) has the bits, shape and dtype of x.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""No compression: the payload as it is, for measuring what the other codecs save and for passing states between stages."""
+"""No compression: the payload as it is, to measure what other codecs save and to pass states between stages."""
 
 from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream
 

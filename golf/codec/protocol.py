@@ -1,7 +1,7 @@
 """What a codec is: bytes in, fewer bytes out, and back again, bit for bit and never past a bound.
 
-A codec is any object with `name`, `encode` and `decode`; its YAML's `_target_` is the registration. A decoder never trusts
-a length that the data declares: it stops at `limit_bytes`, so that a damaged or hostile file cannot eat the machine.
+A codec is any object with `name`, `encode` and `decode`; its YAML's `_target_` is the registration. A decoder never
+trusts a length that the data declares: it stops at `limit_bytes`, so that no file can eat the machine.
 Invariant: decode(encode(x)) == x, and encode gives the same bytes in every process with the same library version.
 """
 
@@ -22,15 +22,17 @@ class Codec(Protocol):
         ...
 
     def decode(self, data: bytes, limit_bytes: int = DECODE_LIMIT_BYTES) -> bytes:
-        """Expand `data`. Raises UserError if it is damaged, truncated, trailed by more bytes or longer than `limit_bytes`."""
+        """Expand `data`.
+
+        Raises:
+            UserError: the stream is damaged, truncated, followed by more bytes, or longer than `limit_bytes`.
+        """
         ...
 
 
 def missing_codec_package(codec: str, package: str) -> UserError:
     """The one-line error for a codec whose library is not installed."""
-    return UserError(
-        f"codec={codec} needs the package '{package}': pip install {package} (or use codec=zlib, codec=lzma)"
-    )
+    return UserError(f"codec={codec} needs the package '{package}': pip install '{package}', or type codec=lzma")
 
 
 def damaged_stream(codec: str, what: str) -> UserError:

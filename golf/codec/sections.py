@@ -1,8 +1,9 @@
 """From stored tensors to sections of bytes and back: which tensors share a compressed stream, and in which order.
 
-A section holds one kind of part (codes, scales, values …) of one class of tensors (embedding, attention, mlp …) in one dtype,
-like tensors next to each other. So bytes by class are exact, and each stream has one kind of statistics (as small as one
-stream for all, measured on trained int8 and int6 matrices). Invariant: the order depends on names and classes alone.
+A section holds one kind of part (codes, scales, values …) of one class of tensors (embedding, attention, mlp …) in one
+dtype, like tensors next to each other. So bytes by class are exact, and each stream has one kind of statistics (as
+small as one stream for all, measured on trained int8 and int6 matrices).
+Invariant: the order depends on names and classes alone.
 """
 
 import re

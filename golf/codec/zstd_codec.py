@@ -1,4 +1,7 @@
-"""Zstandard, level 22: what most int6 records shipped. One frame without checksum or content size (the container has both)."""
+"""Zstandard, level 22: what most int6 records shipped.
+
+One frame without checksum or content size: the container has both.
+"""
 
 from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_codec_package, require_level
 

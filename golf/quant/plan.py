@@ -5,7 +5,8 @@ The order, first match wins:
   2. `overrides`: regular expressions searched in the name, in the order given;
   3. at most `small_numel` elements: scalars and gates by their role, everything else by `small`;
   4. larger: by role (a scalar or gate that large is a matrix).
-With the defaults this is the baseline's rule (2026-03-17). Invariant: every tensor has exactly one route, or it is an error.
+With the defaults this is the baseline's rule (2026-03-17).
+Invariant: every tensor has exactly one route, or it is an error.
 """
 
 import re
@@ -75,8 +76,8 @@ def kept_dtype(name: str, dtype: torch.dtype, treatment: str) -> torch.dtype:
 class QuantPlan:
     """Routes tensors to treatments and carries them out.
 
-    A treatment is a format's name (golf/quant/formats.py), one of `as_is`, `float16`, `bfloat16`, `float32`, a `QuantFormat`,
-    or any object with `convert` and `payload_bytes` (golf/quant/protocol.py).
+    A treatment is a format's name (golf/quant/formats.py), one of `as_is`, `float16`, `bfloat16`, `float32`, a
+    `QuantFormat`, or any object with `convert` and `payload_bytes` (golf/quant/protocol.py).
 
     Args:
         matrix, embedding, head, table: treatment of tensors with this role and more than `small_numel` elements.
@@ -140,7 +141,7 @@ class QuantPlan:
         for pattern, _ in self.overrides:
             if not any(pattern.search(name) for name in state):
                 raise UserError(
-                    f"quant.overrides: '{pattern.pattern}' matches no tensor: names look like {', '.join(list(state)[:3])}"
+                    f"quant.overrides: '{pattern.pattern}' matches no tensor; names are {', '.join(list(state)[:3])} …"
                 )
         return {name: self.route(name, tensor, roles[name]) for name, tensor in state.items()}
 

@@ -13,8 +13,8 @@ from torch import Tensor
 class StoredTensor(Protocol):
     """One tensor of the network as the artifact holds it.
 
-    `kind` names the class in files; `parts` are the raw tensors to store (codes, scales, factors …); `meta` is plain data
-    that, with the parts, rebuilds the object. Invariant: from_parts(meta(), parts()) dequantises to the same bits.
+    `kind` names the class in files; `parts` are the raw tensors to store (codes, scales, factors …); `meta` is plain
+    data that, with the parts, rebuilds the object. Invariant: from_parts(meta(), parts()) dequantises to the same bits.
     """
 
     kind: ClassVar[str]
