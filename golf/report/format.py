@@ -89,7 +89,7 @@ def duration(value: Any) -> str:
     number = finite(value)
     if number is None:
         return MISSING
-    if abs(number) < 60:
+    if abs(number) < 59.95:
         return f"{number:.{2 if abs(number) < 9.995 else 1}f} s"
     minutes, seconds = divmod(round(number), 60)
     if minutes < 60:
