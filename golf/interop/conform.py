@@ -1,9 +1,9 @@
 """`golf conform <folder or file>… [--json] [--data DIR]`: run conformance vectors against golf.
 
-A vector is recognised by its content, never by a record's name: model folders (spec.json), single component files (JSON, with
-a .safetensors of the same name beside it), training runs, artifacts (interop.json and .ptz), and folders with an expected.json
-beside a published artifact. Exit code 0 only if everything passes; what golf cannot do is listed as unsupported, with the
-reason, and counts as not passed.
+A vector is recognised by its content, never by a record's name: model folders (spec.json), single component files
+(JSON, with a .safetensors of the same name beside it), training runs, artifacts (interop.json and .ptz), and folders
+with an expected.json beside a published artifact. Exit code 0 only if everything passes; what golf cannot do is listed
+as unsupported, with the reason, and counts as not passed.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def render_table(results: Sequence[Any]) -> str:
     rows = [("vector", "case", "quantity", "error", "tolerance", "status", "")]
     for r in results:
         numbers = ["-" if value is None else f"{value:.3g}" for value in (r.error, r.tolerance)]
-        rows.append((r.vector[:34], r.case[:56], r.quantity, *numbers, r.status, r.detail[:90]))
+        rows.append((r.vector[:34], r.case[:56], r.quantity, *numbers, r.status, " ".join(r.detail.split())[:90]))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[6]]).rstrip() for row in rows]
     count = {status: sum(r.status == status for r in results) for status in ("pass", "fail", "unsupported")}

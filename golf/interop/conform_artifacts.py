@@ -1,7 +1,7 @@
 """Conformance of artifacts written by the public scripts: every tensor after dequantisation, bit for bit, and the loss.
 
-The list (interop.json) gives, per file, the tensors' shapes, sha256 of their float32 little-endian bytes and sums, and the mean
-loss of the dequantised network on generated tokens. A file of a format that golf does not read is unsupported.
+The list (interop.json) gives, per file, the tensors' shapes, sha256 of their float32 little-endian bytes and sums, and
+the mean loss of the dequantised network on generated tokens. A file of a format that golf does not read is unsupported.
 """
 
 from __future__ import annotations

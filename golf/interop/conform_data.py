@@ -195,7 +195,7 @@ def check_sequential_loader(vector: str, case: str, entry: Mapping[str, Any], sp
 
 
 def write_rule_shards(folder: Path, sizes: list[int], seed: int) -> list[Path]:
-    """The conformance shards: t = default_rng([seed, 850 + i]).integers(2, 200), BOS at n // 37 drawn places and first."""
+    """The conformance shards: default_rng([seed, 850 + i]).integers(2, 200), BOS first and at n // 37 drawn places."""
     from golf.data.shards import write_shard
 
     paths = []
@@ -218,7 +218,7 @@ def check_truncation(vector: str, entry: Mapping[str, Any]) -> Check:
 
 
 def check_momentum(vector: str, entry: Mapping[str, Any]) -> Check:
-    """A linear ramp; its ends and its length are read off the examples (first value, last value, first step at the end)."""
+    """A linear ramp; its ends and length are read off the examples (first and last value, first step at the end)."""
     from golf.optim.schedules import LinearRamp
     from golf.progress import Progress
 

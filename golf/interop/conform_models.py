@@ -1,4 +1,4 @@
-"""Conformance of whole networks: spec.json (what the network is), vectors.safetensors and grads.json (what it computes).
+"""Conformance of whole networks: spec.json says what the network is, vectors.safetensors and grads.json what it gives.
 
 Per-token losses, logits and hidden states in float32, and the l2 norm of every parameter's gradient of the mean loss.
 Random weights make the mean loss insensitive; the per-token losses and the gradients are what tells.

@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Check:
-    """`error` and `tolerance` share a unit (absolute, or relative where the quantity says so); status as in `--json`."""
+    """`error` and `tolerance` share a unit (absolute, or relative where the quantity says so)."""
 
     vector: str
     case: str

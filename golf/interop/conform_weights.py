@@ -1,8 +1,9 @@
 """The weights and tokens of conformance vectors, regenerated from their rules instead of being stored.
 
-Weights: one numpy default_rng(seed) (PCG64); tensors in the listed order; x = standard_normal(numel, float32) reshaped;
-value = float32(mean) + float32(std) * x in float32. A list of means holds one per index of the first axis. Draws are consumed
-where std = 0 too. Tokens: default_rng(token_seed).integers(2, vocab, size=(B, T + 1)), then 1 (BOS) at bos_positions.
+Weights: one numpy default_rng(seed) (PCG64); tensors in the listed order; x = standard_normal(numel, float32)
+reshaped; value = float32(mean) + float32(std) * x in float32. A list of means holds one per index of the first axis.
+Draws are consumed where std = 0 too.
+Tokens: default_rng(token_seed).integers(2, vocab, size=(B, T + 1)), then 1 (BOS) at bos_positions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Networks of the public scripts, as golf builds them: hyperparameters and parameter names to a model node.
 
-What a network is, is read from its parameter names, shapes and settings, never from a record's name. Whatever would change the
-function and is not known here makes the network unsupported, with the reason: a silent approximation would be worse.
-Sizes come from the tensors where they show (width, layers, MLP), from the settings where they do not (heads, softcap).
+What a network is, is read from its parameter names, shapes and settings, never from a record's name. Whatever would
+change the function and is not known here makes the network unsupported, with the reason: a silent approximation would
+be worse. Sizes come from the tensors where they show (width, layers, heads, MLP), from the settings where they do not.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def upstream_model_node(
     """The model node of a baseline-family network.
 
     Args:
-        shapes: parameter name (the scripts' own) to shape. settings: constructor arguments or hyperparameters of the script.
+        shapes: parameter name (the scripts' own) to shape.
+        settings: constructor arguments or hyperparameters of the script.
         structure: further facts of a conformance spec (activation, rotary, XSA layers), where there are any.
     Raises:
         UnsupportedNetwork: the network has a part that golf does not build.
@@ -205,7 +206,7 @@ def refuse_unknown_settings(model_settings: Mapping[str, Any]) -> None:
 
 
 def upstream_parameter_names(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """The scripts' parameter names to golf's. In the baseline family they agree; tensors without elements have no home."""
+    """The scripts' parameter names to golf's: equal in the baseline family; tensors without elements have no home."""
     return {name: name for name, shape in shapes.items() if 0 not in tuple(shape)}
 
 
