@@ -8,6 +8,7 @@ The stop is predictive: training ends before the limit, never one step after it.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from golf.progress import Progress
 
@@ -40,7 +41,17 @@ class BudgetClock:
         self.synchronise, self.share, self.now = synchronise, share, now
         self._used = 0.0  # seconds of finished running intervals, this rank's own reading
         self._started: float | None = None
+        self._interrupt_requested, self._interrupted = False, False
         self._sync_step, self._sync_seconds, self._step_seconds, self._next_sync = 0, 0.0, 0.0, 0
+
+    def interrupt(self) -> None:
+        """Ask for a stop: rank 0's request reaches every rank at the next sync point, so that all stop at one step."""
+        self._interrupt_requested = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether all ranks have agreed to stop because of `interrupt`."""
+        return self._interrupted
 
     # -- running and pausing ------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -63,14 +74,14 @@ class BudgetClock:
     # -- what everybody else asks -------------------------------------------------------------------------------------
     def progress(self, step: int) -> Progress:
         """Progress before optimizer step `step` (0-based); the same on every rank. Call once per step, in order."""
-        if step >= self._next_sync:
+        if step >= self._next_sync or (self._interrupt_requested and self.share is None):
             self._sync(step)
         return self._progress_at(step)
 
     def should_stop(self, step: int) -> bool:
         """True if step `step` must not be started: a limit is reached, or the step would end after the time limit."""
         progress = self.progress(step)
-        if self.max_steps and step >= self.max_steps:
+        if self._interrupted or (self.max_steps and step >= self.max_steps):
             return True
         if self.max_tokens and progress.tokens >= self.max_tokens:
             return True
@@ -118,7 +129,10 @@ class BudgetClock:
         if step > self._sync_step:
             pace = (seconds - self._sync_seconds) / (step - self._sync_step)
         if self.share is not None:
-            seconds, pace = self.share((seconds, pace))
+            # A negative pace is rank 0's request to stop; anything else the ranks must agree on travels the same way.
+            seconds, pace = self.share((seconds, -1.0 if self._interrupt_requested else pace))
+        self._interrupted = pace < 0 or (self.share is None and self._interrupt_requested)
+        pace = max(pace, 0.0)
         self._sync_step, self._sync_seconds, self._step_seconds = step, seconds, pace
         self._next_sync = step + self._interval(step)
 
@@ -128,3 +142,19 @@ class BudgetClock:
             return 1 if step < 4 else 8
         left = max(0, self.predicted_steps(step) - step)
         return max(1, min(32, left // 8))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a run (config group `budget`); 0 = unlimited.
+
+    max_seconds, max_steps, max_tokens: training; reserve_seconds of max_seconds stay free after the last step;
+    evaluation_seconds: scoring; limit_bytes: code + compressed model.
+    """
+
+    max_seconds: float = 600.0
+    max_steps: int = 0
+    max_tokens: int = 0
+    reserve_seconds: float = 0.0
+    evaluation_seconds: float = 600.0
+    limit_bytes: int = 16_000_000

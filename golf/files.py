@@ -1,0 +1,49 @@
+"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from golf.errors import UserError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it.
+
+    Raises:
+        UserError: no space left, or no permission; what was there before is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> UserError:
+    """The one line for a disk that refuses: what happened, what is safe, what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        why, todo = "no space left on the disk", "free some space and resume with python train.py run=<folder>"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        why, todo = "no permission to write", "choose a writable folder with hydra.run.dir=<folder>"
+    else:
+        why, todo = error.strerror or str(error), "resume with python train.py run=<folder>"
+    return UserError(f"cannot write {path}: {why}; the last finished state is untouched: {todo}")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,17 @@
+"""Weight averaging after every optimizer step; what it averages is what the average stage exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golf.training.callbacks.base import GolfCallback
+
+
+class AveragingCallback(GolfCallback):
+    """Feeds the run's `average` (EMA …), if it has one."""
+
+    priority = 20
+
+    def on_step_end(self, session: Any, trainer: Any) -> None:
+        if session.average is not None:
+            session.average.update(session.net, session.clock.progress(session.step))

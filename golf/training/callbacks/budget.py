@@ -1,0 +1,57 @@
+"""Drives the run from the one clock: rates before each step, the step count after it, and the predictive stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from golf.training.callbacks.base import GolfCallback
+
+
+class BudgetCallback(GolfCallback):
+    """Starts the clock when training starts (after warm-up and restoring), pauses it during validation."""
+
+    priority = 10
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        # Lightning installs its own SIGTERM handler before this hook; from here on, signals ask for a clean stop.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.getsignal(number)
+                signal.signal(number, lambda received, frame: pl_module.session.interrupt(received))
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        session = pl_module.session
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            session.clock.start()
+            session.schedules.apply(session.clock.progress(session.step), session.optimizer)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        session = pl_module.session
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        session.step += 1
+        if session.clock.should_stop(session.step):
+            trainer.should_stop = True
+            if session.clock.interrupted:
+                session.interrupted = session.interrupted or signal.SIGTERM
+                trainer.limit_val_batches = 0  # nobody waits for a validation that was asked to stop
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.session.clock.pause()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.training or trainer.state.fn == "fit":
+            pl_module.session.clock.start()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.session.clock.pause()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()

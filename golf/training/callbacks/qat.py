@@ -1,0 +1,22 @@
+"""The hook point of quantisation-aware training: tells the run's `qat`, if it has one, how far training is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golf.training.callbacks.base import GolfCallback
+
+
+class QatCallback(GolfCallback):
+    """Calls `qat.attach(net)` before training and `qat.set_progress(progress)` before each optimizer step."""
+
+    priority = 30
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if pl_module.session.qat is not None:
+            pl_module.session.qat.attach(pl_module.session.net)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        session = pl_module.session
+        if session.qat is not None and batch_idx % trainer.accumulate_grad_batches == 0:
+            session.qat.set_progress(session.clock.progress(session.step))

@@ -1,0 +1,54 @@
+"""The LightningDataModule: an endless training stream that knows its position, and validation windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset
+
+from golf.data.stream import Batch
+from golf.evaluation.protocol import Window, window_batches
+from golf.training.module import GolfModule
+from golf.training.session import Session
+
+
+class StreamDataset(IterableDataset):
+    """Micro-batches of this rank from the session's step on; the stream is random access, so resuming is exact."""
+
+    def __init__(self, session: Session):
+        self.session = session
+
+    def __iter__(self) -> Iterator[Batch]:
+        session = self.session
+        micro_step = session.step * session.accumulate
+        while True:
+            yield session.stream.batch(micro_step, session.rank, session.world)
+            micro_step += 1
+
+
+class GolfDataModule(LightningDataModule):
+    """One endless epoch of training; validation through windows, never through a sampler."""
+
+    def __init__(self, session: Session, module: GolfModule):
+        super().__init__()
+        self.session, self.module = session, module
+
+    def train_dataloader(self) -> DataLoader:
+        pin = self.session.device.type == "cuda"
+        return DataLoader(StreamDataset(self.session), batch_size=None, num_workers=0, pin_memory=pin)
+
+    def val_dataloader(self) -> DataLoader:
+        batches: list[list[Window]] = []
+        found = self.module.validation_protocol()
+        if found is not None:
+            tokens = len(self.module.validation_part())
+            plan = self.session.evaluation
+            batches = window_batches(found[1], tokens, plan.batch_tokens, self.session.rank, self.session.world)
+        return DataLoader(batches, batch_size=None, num_workers=0, collate_fn=lambda windows: windows)
+
+    def transfer_batch_to_device(self, batch, device, dataloader_index):
+        """Training batches go to the device; validation windows are positions and stay."""
+        if isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_index)
+        return batch

@@ -1,0 +1,87 @@
+"""The LightningModule: an adapter around the network. Nothing is logged and nothing synchronises in a training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from golf.config.build import build
+from golf.data.stream import Batch
+from golf.evaluation.ledger import Ledger
+from golf.evaluation.protocol import Window, count_target_bytes, score_windows, validation_tokens
+from golf.training.session import Session
+
+
+class GolfModule(LightningModule):
+    """Trains `session.net` with the session's composite optimizer; validates on the first protocol of the `eval` group."""
+
+    def __init__(self, session: Session):
+        super().__init__()
+        self.session = session
+        self.net = session.net
+        self._ledger: Ledger | None = None
+        self._bytes_N: Any = None
+
+    def configure_model(self) -> None:
+        # In place, so that parameter names stay as they are; the network only, never this module.
+        if self.session.config["hardware"]["compile"]:
+            if self.session.world > 1:
+                torch._dynamo.config.optimize_ddp = False
+            self.net.compile(fullgraph=True, dynamic=False)
+
+    def configure_optimizers(self) -> Any:
+        self.session.optimizer = build(self.session.config["optim"], model=self.net)
+        return self.session.optimizer
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        loss = self.net(batch.inputs_BT, batch.targets_BT)
+        self.session.meter.add(loss.detach())
+        return loss
+
+    # -- validation: the same windows, ledger and byte counts as every other score ------------------------------------
+    def validation_protocol(self) -> tuple[str, Any] | None:
+        found = self.session.evaluation.evaluators(self.session.stream.seq_len)
+        return next(iter(found.items()), None)
+
+    def validation_part(self) -> Any:
+        """The part of the validation split that is scored during training."""
+        _, evaluator = self.validation_protocol()
+        plan = self.session.evaluation
+        return validation_tokens(self.session.validation_tokens, evaluator.seq_len, plan.max_tokens)
+
+    def on_validation_epoch_start(self) -> None:
+        tokens = self.validation_part()
+        if self._bytes_N is None:
+            self._bytes_N = count_target_bytes(tokens, self.session.byte_table)
+        self._ledger = Ledger(len(tokens) - 1, self.validation_protocol()[1].rescoring)
+
+    def validation_step(self, windows: list[Window], batch_index: int) -> None:
+        for first_target, nll_S in score_windows(_Uncompiled(self.net), self.validation_part(), windows, self.device):
+            self._ledger.record(first_target, nll_S)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.session.world > 1:
+            self._ledger.reduce(self._sum_over_ranks)
+        score = self._ledger.score(self._bytes_N)
+        values = {"val/loss": score.nats_per_token, "val/bpb": score.bpb}
+        self.session.validation = {"step": self.session.step, **values}
+        self.log_dict({name: torch.tensor(value) for name, value in values.items()}, logger=False, sync_dist=False)
+
+    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        on_device = tensor.to(self.device)
+        dist.all_reduce(on_device)
+        return on_device
+
+
+class _Uncompiled:
+    """The network without its compiled graph: validation has other shapes than training."""
+
+    def __init__(self, net: Any):
+        self.net, self.nll_suffix = net, net.nll_suffix
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.net.forward(*args, **kwargs)

@@ -1,0 +1,175 @@
+"""Everything one training run is made of, built from the resolved config: what module, callbacks and stages share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from golf.clock import BudgetClock
+from golf.config.build import build
+from golf.data.stream import SequentialStream
+from golf.errors import GolfError, UserError
+from golf.loop import seed_everything
+
+
+class Interrupted(GolfError):
+    """The run was asked to stop (SIGTERM, Ctrl-C); its last checkpoint is complete."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@dataclass
+class Meter:
+    """Losses of micro-batches, kept on the device until somebody has to read them."""
+
+    losses: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: Tensor) -> None:
+        self.losses.append(loss)
+
+    def take_mean(self) -> Tensor | None:
+        """Mean since the last call, still on the device; None if there was nothing."""
+        if not self.losses:
+            return None
+        mean = torch.stack(self.losses).mean()
+        self.losses.clear()
+        return mean
+
+
+@dataclass
+class Session:
+    """One run on one rank. `step` counts finished optimizer steps; `say` prints on rank 0 and into log.txt."""
+
+    config: dict[str, Any]
+    folder: Path
+    net: Any
+    stream: SequentialStream
+    schedules: Any
+    clock: BudgetClock
+    average: Any
+    qat: Any
+    evaluation: Any
+    validation_tokens: np.ndarray
+    byte_table: Any
+    device: torch.device
+    say: Callable[[str], None]
+    rank: int = 0
+    world: int = 1
+    optimizer: Any = None
+    step: int = 0
+    meter: Meter = field(default_factory=Meter)
+    interrupted: int = 0
+    restored: dict[str, Any] | None = None
+    statistics: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-steps per optimizer step on this many ranks."""
+        return self.stream.micro_steps(self.world)
+
+    def interrupt(self, signal_number: int) -> None:
+        """Ask the run to stop at the next step boundary, after a checkpoint; a second request stops at once."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = signal_number
+        self.clock.interrupt()
+
+    def interruption(self) -> Interrupted:
+        name = signal.Signals(self.interrupted).name if self.interrupted else "SIGTERM"
+        return Interrupted(
+            f"stopped by {name} after step {self.step}; go on with: python train.py run={self.folder}",
+            self.interrupted or signal.SIGTERM,
+        )
+
+
+def open_session(
+    config: dict[str, Any],
+    folder: Path,
+    say: Callable[[str], None],
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+    share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
+) -> Session:
+    """Prepare the data, seed, build the network and everything around it.
+
+    Raises:
+        UserError: whatever is wrong with data, tokenizer or sizes, in one line.
+    """
+    torch.set_num_threads(config["hardware"]["threads"])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    dataset = build(config["data"])
+    prepared = dataset.prepare(say=say)
+    vocab_size = config["model"]["vocab_size"]
+    if rank == 0:
+        dataset.check(prepared, vocab_size)
+    evaluation = build(config["eval"])
+    tokens = prepared.validation_tokens(vocab_size)
+    seed_everything(config["seed"])
+    net = build(config["model"])
+    stream = dataset.stream(prepared, vocab_size)
+    if config["trainer"]["overfit_batches"]:
+        stream = _Repeating(stream, config["trainer"]["overfit_batches"], world)
+    budget = build(config["budget"])
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else None
+    clock = BudgetClock(
+        stream.tokens_per_step,
+        max_steps=1 if config["trainer"]["fast_dev_run"] else budget.max_steps,
+        max_seconds=budget.max_seconds,
+        max_tokens=budget.max_tokens,
+        reserve_seconds=budget.reserve_seconds,
+        synchronise=synchronise,
+        share=share,
+    )
+    if not (clock.max_steps or clock.max_seconds or clock.max_tokens):
+        say("no budget limits this run: it ends when a callback says so, or by Ctrl-C")
+    return Session(
+        config=config,
+        folder=folder,
+        net=net.to(device),
+        stream=stream,
+        schedules=build(config["schedule"]),
+        clock=clock,
+        average=build_optional(config["average"]),
+        qat=build_optional(config["qat"]),
+        evaluation=evaluation,
+        validation_tokens=tokens,
+        byte_table=prepared.tokenizer(vocab_size).byte_table(),
+        device=device,
+        say=say,
+        rank=rank,
+        world=world,
+    )
+
+
+def build_optional(node: dict[str, Any] | None) -> Any:
+    """Build a node, or None for the `none` option of a group (an empty node)."""
+    return build(node) if node and "_target_" in node else None
+
+
+class _Repeating:
+    """The first `count` micro-batches of a stream again and again (debug=overfit)."""
+
+    def __init__(self, stream: SequentialStream, count: int, world: int):
+        self.stream, self.count = stream, count
+        self.tokens_per_step, self.seq_len = stream.tokens_per_step, stream.seq_len
+        if count < 1:
+            raise UserError(f"trainer.overfit_batches={count}: type a number of micro-batches, 0 = off")
+
+    def micro_steps(self, world: int) -> int:
+        return self.stream.micro_steps(world)
+
+    def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Any:
+        return self.stream.batch(micro_step % self.count, rank, world)
