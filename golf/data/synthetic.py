@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from golf.data.atomic import build_folder_once
-from golf.data.dataset import PreparedData, ShardedDataset, open_folder, write_split
+from golf.data.dataset import PreparedData, ShardedDataset, write_split
 from golf.data.manifest import describe_files, write_manifest
 from golf.data.tokenizer import AUTOMATIC, BOS_ID, BYTE_OFFSET, load_tokenizer, synthetic_description
 from golf.errors import UserError
@@ -162,8 +162,7 @@ class SyntheticSource(ShardedDataset):
         """The dataset's folder, generated if need be."""
         key = hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()[:12]
         folder = build_folder_once(self.folder / key, self._build)
-        load_tokenizer(folder=folder, vocab_size=self.vocab_size)
-        return open_folder(folder, require_train=require_train)
+        return self.open_own(folder, self.vocab_size, require_train)
 
     def _settings(self) -> dict[str, Any]:
         names = ("vocab_size", "branches", "document_tokens", "bytes_per_token")
