@@ -44,8 +44,8 @@ def fits(value: Any, annotation: ast.expr | None, scope: Source | None, depth: i
 
 
 def is_late(value: Any) -> bool:
-    """A text that only a running Hydra job can resolve (`${hydra:…}`): its type is not known yet."""
-    return isinstance(value, str) and "${hydra:" in value
+    """A text that is not resolved yet (`${hydra:…}` outside a job, a reference to a missing value): any type."""
+    return isinstance(value, str) and "${" in value
 
 
 def literals(annotation: ast.expr | None, scope: Source | None, depth: int = 0) -> list[Any]:

@@ -49,10 +49,10 @@ def find(config: Mapping[str, Any]) -> Findings:
 
     findings = Findings()
     for path, value in _walk(config, ""):
-        if value == MISSING and "." not in path and "[" not in path:
-            findings.errors.append(f"{path} is required; type {path}=<value>")
-        elif is_node(value):
+        if is_node(value):
             _check_node(value, path, findings)
+        elif value == MISSING and not any(line.startswith(f"{path} is required") for line in findings.errors):
+            findings.errors.append(f"{path} is required; type {path}=<value>")
     for group, target in IMPLICIT_TARGETS.items():
         flags = config.get(group)
         if isinstance(flags, dict) and not is_node(flags):

@@ -30,11 +30,11 @@ def conf_dir() -> Path:
 
 
 class CompositionError(UserError):
-    """Overrides that do not compose; `lines` has one entry per mistake."""
+    """Overrides that do not compose; `lines` has one entry per mistake, `good` the overrides without one."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], good: Sequence[str] = ()) -> None:
         super().__init__("\n".join(lines))
-        self.lines = list(lines)
+        self.lines, self.good = list(lines), list(good)
 
 
 @dataclass
@@ -81,7 +81,8 @@ class Composer:
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
             from golf.config.diagnose import diagnose
 
-            raise CompositionError(diagnose(self, list(overrides), error)) from error
+            lines, good = diagnose(self, list(overrides), error)
+            raise CompositionError(lines, good) from error
         with open_dict(config):
             config.pop("hydra", None)
         return resolve(config)
@@ -131,7 +132,7 @@ def _resolve_leaves(node: Any, path: str, lines: list[str]) -> Any:
 
 def _resolve_child(parent: Any, key: Any, path: str, lines: list[str]) -> Any:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
     if OmegaConf.is_missing(parent, key):
         return "???"
@@ -139,8 +140,8 @@ def _resolve_child(parent: Any, key: Any, path: str, lines: list[str]) -> Any:
         return _resolve_leaves(parent[key], path, lines)
     except (OmegaConfBaseException, ValueError) as error:
         raw = OmegaConf.to_container(parent, resolve=False)[key]  # type: ignore[index, call-overload]
-        if isinstance(raw, str) and "${hydra:" in raw:
-            return raw
+        if isinstance(raw, str) and ("${hydra:" in raw or isinstance(error, InterpolationToMissingValueError)):
+            return raw  # the missing value itself is reported where it stands
         lines.append(f"{path}={raw}: {one_line(error)}; type {path}=<value>")
         return None
 

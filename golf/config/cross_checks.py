@@ -7,7 +7,11 @@ Add one: write the function, append it to CROSS_CHECKS, and test it with one goo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from golf.config.code import to_override
+from golf.config.nearest import nearest
 
 Config = dict[str, Any]
 
@@ -130,13 +134,51 @@ def token_batches(config: Config) -> list[str]:
     return lines
 
 
-def budget_limits(config: Config) -> list[str]:
-    """Training must end by itself, unless a budget is absent altogether."""
-    budget = config.get("budget")
-    keys = [key for key in ("max_seconds", "max_steps", "max_tokens") if isinstance(budget, dict) and key in budget]
-    if keys and all(number(config, f"budget.{key}") == 0 for key in keys) and config.get("through") not in ("prepare",):
-        return ["budget: no limit is set, so training would never end; type budget.max_steps=1000 or budget.max_seconds=600"]
+STAGES = ("train", "average", "calibrate", "quantise", "pack", "verify", "score")
+RUNGS = ("raw", "averaged", "quantised", "sliding", "ttt")
+
+
+def run_keys(config: Config) -> list[str]:
+    """The few keys of a run that belong to no node have the right type and a known value."""
+    lines = []
+    seed = config.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        lines.append(f"seed={seed}: a whole number from 0 is expected; type seed=1337")
+    for key, allowed in (("through", STAGES), ("objective", RUNGS)):
+        value = config.get(key)
+        if value is not None and value not in allowed:
+            best = (nearest(str(value), allowed) or [allowed[-1] if key == "through" else "sliding"])[0]
+            lines.append(f"{key}={value}: allowed: {', '.join(allowed)}; type {key}={best}")
+    for key in ("name", "export", "run", "artifact", "init_from", "ckpt_path"):
+        value = config.get(key)
+        if value is not None and not isinstance(value, str):
+            lines.append(f"{key}={value}: text is expected; type {to_override(key, str(value))}")
+    name = config.get("name")
+    if isinstance(name, str) and (not name.strip() or set(name) & set("/\\") or name.startswith(".")):
+        lines.append(f"{to_override('name', name)}: a folder name without slashes is expected; type name=run")
+    return lines
+
+
+def inputs(config: Config) -> list[str]:
+    """evaluate.py scores one thing: a run or an artifact."""
+    if "artifact" in config and "run" in config:
+        if config["artifact"] is None and config["run"] is None:
+            return ["nothing to score: type run=<run folder> or artifact=<packed file>"]
+        if config["artifact"] is not None and config["run"] is not None:
+            return ["run and artifact are both set: leave one of them out"]
     return []
+
+
+def as_run(config: Config) -> list[str]:
+    """`as_run` means the exported run's own choice; a run that is being trained has to make it."""
+    if "optim" not in config:
+        return []
+    needed = {"quant": "int8_rows", "codec": "zlib", "eval": "ladder"}
+    return [
+        f"{group}: a run has to choose; as_run is for export.py; type {group}={option}"
+        for group, option in needed.items()
+        if group in config and not get(config, f"{group}._target_")
+    ]
 
 
 def windows(config: Config) -> list[str]:
@@ -201,14 +243,56 @@ def averaging(config: Config) -> list[str]:
 
 
 def vocabulary(config: Config) -> list[str]:
-    """Sizes of the vocabulary that are written in the config agree."""
-    size = _positive(config, "model.vocab_size")
-    lines = []
-    for path in ("tokenizer.vocab_size", "data.vocab_size", "data.tokenizer.vocab_size"):
-        other = _positive(config, path)
-        if size and other and size != other:
-            lines.append(f"model.vocab_size={size:g} differs from {path}={other:g}; type model.vocab_size={other:g}")
-    return lines
+    """Every size of the vocabulary in the config agrees, with the tokenizer's own too where that can be read."""
+    sizes = {
+        path: int(size)
+        for path in ("tokenizer.vocab_size", "data.vocab_size", "model.vocab_size")
+        if (size := _positive(config, path))
+    }
+    path = get(config, "tokenizer.path")
+    pieces = _tokenizer_size(path) if isinstance(path, str) else None
+    if pieces:
+        return [
+            f"{key}={size} differs from the {pieces} tokens of tokenizer.path={path}; type tokenizer.vocab_size={pieces}"
+            for key, size in list(sizes.items())[:1]
+            if size != pieces
+        ]
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{key}={size}" for key, size in sizes.items())
+        return [f"vocabulary sizes differ: {listed}; set only tokenizer.vocab_size, the others follow it"]
+    return []
+
+
+def _tokenizer_size(path: str) -> int | None:
+    """Tokens of the byte tokenizer or of a SentencePiece file (its top-level messages of field 1); None if unknown."""
+    if path == "bytes":
+        return 260
+    file = Path(path)
+    if file.suffix != ".model" or not file.is_file():
+        return None
+    data, position, pieces = file.read_bytes(), 0, 0
+    try:
+        while position < len(data):
+            tag, position = _varint(data, position)
+            if tag & 7 != 2:  # SentencePiece's model has only length-delimited fields at the top
+                return None
+            length, position = _varint(data, position)
+            position += length
+            pieces += tag >> 3 == 1
+    except IndexError:
+        return None
+    return pieces if position == len(data) else None
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, position
 
 
 CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
@@ -216,7 +300,9 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     non_positive,
     model_sizes,
     token_batches,
-    budget_limits,
+    run_keys,
+    inputs,
+    as_run,
     windows,
     schedule_fractions,
     averaging,

@@ -16,6 +16,7 @@ from golf.config.cross_checks import MOVED
 from golf.config.nearest import nearest, offer
 from golf.config.signatures import signature_of
 from golf.config.static import NotFound
+from golf.config.undeclared import keys_of
 
 if TYPE_CHECKING:
     from golf.config.compose import Composer
@@ -30,24 +31,29 @@ class _Case:
     groups: list[Any] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    good: list[str] = field(default_factory=list)
 
     @property
     def repository(self) -> Any:
         return self.composer.loader.repository
 
 
-def diagnose(composer: Composer, overrides: list[str], error: BaseException) -> list[str]:
-    """One line per mistake; Hydra's own words, on one line, only where none was recognised."""
+def diagnose(composer: Composer, overrides: list[str], error: BaseException) -> tuple[list[str], list[str]]:
+    """(one line per mistake, overrides without one); Hydra's own words, on one line, where no mistake was recognised."""
     case = _Case(composer)
     for text in overrides:
         _parse(case, text)
     config = _compose_groups(case)
     if config is not None:
+        case.good = [override.input_line for override in case.groups]
         for override in case.values:
+            before = len(case.lines)
             _check_value(case, config, override)
+            if len(case.lines) == before and not _below_broken(case, override.key_or_group):
+                case.good.append(override.input_line)
     if not case.lines:
         case.lines.append(_fallback(error))
-    return list(dict.fromkeys(case.lines))
+    return list(dict.fromkeys(case.lines)), case.good
 
 
 def _parse(case: _Case, text: str) -> None:
@@ -160,7 +166,7 @@ def _blame_group(case: _Case, error: BaseException) -> None:
 def _check_value(case: _Case, config: Any, override: Any) -> None:
     """A key: does it exist (or, with +, not yet)?"""
     key = override.key_or_group
-    if any(key == group or key.startswith(group.replace("/", ".") + ".") for group in case.broken):
+    if _below_broken(case, key):
         return
     text = override.input_line
     if key in MOVED:
@@ -180,6 +186,11 @@ def _check_value(case: _Case, config: Any, override: Any) -> None:
         case.lines.append(f"{text}: there is no {key} to drop; {offer(missing, _names(config, parent))}")
     elif not found:
         case.lines.append(_unknown_key(case, config, override, parent, missing))
+
+
+def _below_broken(case: _Case, key: str) -> bool:
+    """A key of a group whose option does not exist: nothing can be said about it."""
+    return any(key == group or key.startswith(group.replace("/", ".") + ".") for group in case.broken)
 
 
 def _walk(config: Any, key: str) -> tuple[bool, str, str]:
@@ -238,12 +249,29 @@ def _unknown_key(case: _Case, config: Any, override: Any, parent: str, missing: 
         return f"{text}: {where} has no key {missing!r}; nearest: {', '.join(same[:3])}; type {same[0]}={value}"
     if _accepted(config, parent, missing) and key == f"{parent}.{missing}":
         return f"{text}: {where} does not set {missing!r} yet; type +{key}={value}"
+    declaring = _options_with(case, parent, missing)
+    if declaring and not close:
+        chosen = f"{parent}={declaring[0]}"
+        return f"{text}: {where} has no key {missing!r} as it is chosen; type {chosen} {key}={value}"
     line = f"{text}: {where} has no key {missing!r}; {offer(missing, [*names, *groups])}"
     if not close:
-        return line if not parent or names else f"{text}: {parent} is a value, not a group of keys; type {parent}={value}"
+        return line if not parent or not _is_value(config, parent) else f"{text}: {parent} is a value; type {parent}={value}"
     rest = key[len(parent) + 1 if parent else 0 :].split(".", 1)
     fixed = ".".join(part for part in (parent, close[0], rest[1] if len(rest) > 1 else "") if part)
     return f"{line}; type {fixed}={value}"
+
+
+def _is_value(config: Any, path: str) -> bool:
+    from omegaconf import DictConfig
+
+    return not isinstance(_node(config, path), DictConfig)
+
+
+def _options_with(case: _Case, group: str, key: str) -> list[str]:
+    """Options of a group whose file sets `key` at its top level: `average=ema` for average.decay."""
+    folders = [case.composer.folder, *case.composer.config_dirs]
+    files = [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))] if group else []
+    return [path.stem for path in files if key in keys_of(path)]
 
 
 def _accepted(config: Any, parent: str, name: str) -> bool:

@@ -22,5 +22,5 @@ def offer(name: str, valid: Iterable[str], limit: int = 12) -> str:
     if close:
         return "nearest: " + ", ".join(close)
     if not names:
-        return "nothing is allowed here"
+        return "there is nothing to choose from"
     return "allowed: " + ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")

@@ -1,7 +1,7 @@
 """The four interpolations of golf's YAML files: `rank0`, `mul`, `git`, `run_id`. No torch; registering twice is fine.
 
 `${rank0:x}` is x on rank 0 and null elsewhere (so that other ranks write neither `.hydra/` nor the main log);
-`${mul:a,b}` multiplies; `${git:}` is the short commit; `${run_id:}` is this process's time stamp, the same at each use,
+`${mul:a,b}` multiplies; `${git:}` is the short commit; `${run_id:}` is a time stamp, the same at each use in a config,
 and the launcher's (`GOLF_RUN_ID`) where one is set, so that all ranks of a run agree.
 """
 

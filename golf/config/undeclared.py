@@ -7,6 +7,7 @@ the keys that exist are those that some option of the group, or the primary conf
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from golf.config.nearest import nearest, offer
 
 def undeclared(config: dict[str, Any], name: str, folder: Path) -> list[str]:
     """One line per key of the config that no YAML file of golf's own declares."""
-    known = _keys_of(folder / f"{name}.yaml")
+    known = keys_of(folder / f"{name}.yaml")
     groups = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     lines = []
     for key, value in config.items():
         if key not in known and key not in groups and not is_node(value):
             lines.append(_line("", key, value, known | groups))
         elif key in groups and isinstance(value, dict) and not is_node(value) and key not in IMPLICIT_TARGETS:
-            declared = frozenset().union(*(_keys_of(path) for path in sorted((folder / key).glob("*.yaml"))), known_in(folder, name, key))
+            files = sorted((folder / key).glob("*.yaml"))
+            declared = known_in(folder, name, key).union(*(keys_of(path) for path in files if _is_plain(path)))
             lines += [
                 _line(key, inner, item, declared)
                 for inner, item in value.items()
@@ -40,6 +42,11 @@ def known_in(folder: Path, name: str, group: str) -> frozenset[str]:
     return frozenset(map(str, content)) if isinstance(content, dict) else frozenset()
 
 
+def _is_plain(path: Path) -> bool:
+    """An option without a target, whose keys golf reads by name."""
+    return "_target_" not in keys_of(path)
+
+
 def _line(group: str, key: str, value: Any, known: frozenset[str] | set[str]) -> str:
     path = f"{group}.{key}" if group else key
     close = nearest(key, known)
@@ -49,13 +56,25 @@ def _line(group: str, key: str, value: Any, known: frozenset[str] | set[str]) ->
     return f"{shown}: nothing reads {path}, it would silently do nothing; {offer(key, known)}{tail}"
 
 
+def misplaced_package(folder: Path) -> list[str]:
+    """`# @package` below another comment: Hydra ignores it without a word, and the file would do nothing."""
+    lines = []
+    for path in sorted(folder.rglob("*.yaml")):
+        with path.open(encoding="utf-8") as text:
+            header = [line for line in islice(text, 8) if line.startswith("#")]
+        if any(line.lstrip("# ").startswith("@package") for line in header[1:]):
+            lines.append(f"{path}: Hydra reads '# @package' only on the first line; move it there")
+    return lines
+
+
 def _holds_node(value: Any) -> bool:
     if isinstance(value, dict):
         return is_node(value) or any(_holds_node(item) for item in value.values())
     return isinstance(value, list) and any(_holds_node(item) for item in value)
 
 
-def _keys_of(path: Path) -> frozenset[str]:
+def keys_of(path: Path) -> frozenset[str]:
+    """Top-level keys of one YAML file; none for a file that is merged at the root (`@package _global_`)."""
     return frozenset(str(key) for key in _content(path) if key != "defaults")
 
 
