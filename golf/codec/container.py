@@ -1,7 +1,7 @@
 """The file format of artifacts, at the level of bytes: container version 1.
 
     "GOLF" · version u16 · length u8 and name of the codec · stored u32, raw u32, CRC-32 u32 of the header ·
-    header (JSON, sorted keys, compressed) · sections (compressed), listed in header["sections"]: [[stored, raw, CRC], …]
+    header (JSON, sorted keys, compressed) · sections (compressed), as header["sections"] = [[stored, raw, CRC], …]
 
 No pickle, nothing executable, no time stamps: the same input gives the same bytes. Integers are little-endian; a CRC
 covers the stored bytes (the header's also everything before it), so that damage is seen before anything is expanded.

@@ -5,8 +5,10 @@
      "qmeta": {name: {"scheme": "per_row", "axis": 0}} (row scales only),
      "passthrough_orig_dtypes": {name: original dtype} (tensors kept as float16)}
 
-A pickle is read only by `torch.load(weights_only=True)` and only if it is a plain zip of stored entries; then every value
+A pickle is read only by `torch.load(weights_only=True)`, and only from a plain zip of stored entries; then every value
 is checked to be a dense tensor, a string or a number. Anything else is refused in one line and never executed.
+Invariant: reading and writing an upstream file again gives its tensors, tables and order back (and, under the torch
+version that wrote it, its bytes).
 """
 
 import hashlib
@@ -26,7 +28,7 @@ from golf.codec.protocol import DECODE_LIMIT_BYTES
 from golf.codec.sections import tensor_class
 from golf.codec.zlib_codec import ZlibCodec
 from golf.errors import UserError
-from golf.quant.formats import QuantFormat, int8_rows
+from golf.quant.formats import int8_rows
 from golf.quant.protocol import StoredTensor
 from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor
 from golf.quant.state import PlainTensor, QuantisedState
@@ -58,7 +60,8 @@ def read_ptz(path: str | Path) -> QuantisedState:
     try:
         raw = ZlibCodec().decode(blob)
     except UserError as error:
-        raise refused_ptz(where, "it is not one complete zlib stream") from error
+        what = "is damaged or incomplete" if blob[:1] == b"\x78" else "is another compressor's (brotli has no mark)"
+        raise refused_ptz(where, f"its stream {what}") from error
     return state_from_tables(load_plain_pickle(raw, where), where)
 
 
@@ -82,9 +85,7 @@ def load_plain_pickle(raw: bytes, where: str) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # torch raises many types on damaged or unsafe pickles; all mean the same here
-        what = (
-            "its pickle contains more than tensors, dictionaries, strings and numbers, or is damaged; nothing was run"
-        )
+        what = "its pickle is damaged or has more in it than tensors, dictionaries, strings and numbers (not run)"
         raise refused_ptz(where, what) from error
     require_plain(loaded, where, depth=0)
     if not isinstance(loaded, dict) or sum(t.numel() * t.itemsize for t in tensors_within(loaded)) > DECODE_LIMIT_BYTES:
@@ -140,11 +141,11 @@ def state_from_tables(loaded: Mapping[str, Any], where: str) -> QuantisedState:
             stored[name] = PlainTensor(values.contiguous().clone(), original)
     except (ValueError, AttributeError, TypeError) as error:
         raise refused_ptz(where, f"tensor '{name}' is inconsistent ({error})") from error
-    return QuantisedState(stored, {name: tensor_class(name, upstream_role(name, stored[name])) for name in stored})
+    return QuantisedState(stored, {name: tensor_class(name, upstream_role(name)) for name in stored})
 
 
 def stored_codes(codes: Tensor, scales: Tensor, dtype: str) -> QuantisedTensor:
-    """One quantised tensor; upstream's loader also takes a scale of any shape with one element."""
+    """One quantised tensor, checked: a scale per row of the codes, or one for all."""
     if codes.dtype != torch.int8 or scales.dtype not in FLOAT_DTYPES.values() or dtype not in FLOAT_DTYPES:
         raise ValueError("codes must be int8, scales and dtype floating point")
     if scales.ndim and (scales.ndim != 1 or not codes.ndim or scales.shape[0] != codes.shape[0]):
@@ -152,7 +153,7 @@ def stored_codes(codes: Tensor, scales: Tensor, dtype: str) -> QuantisedTensor:
     return QuantisedTensor(codes.contiguous().clone(), scales.contiguous().clone(), int8_rows(), dtype)
 
 
-def upstream_role(name: str, stored: StoredTensor) -> str:
+def upstream_role(name: str) -> str:
     """A role good enough for bytes by class; the model's own roles are not in the file."""
     if "tok_emb" in name:
         return "embedding"
@@ -163,15 +164,15 @@ def upstream_role(name: str, stored: StoredTensor) -> str:
 
 
 def write_ptz(path: str | Path, quantised: QuantisedState) -> int:
-    """Write a state in upstream's layout; returns the file's bytes. Reading it back gives the same bits.
+    """Write a state in upstream's layout and return the file's size. Reading it back gives the same bits.
 
     Raises:
-        UserError: a tensor that the format cannot hold (quant=int8_rows and quant=int8_fp16_embedding always fit).
+        UserError: a tensor that is neither codes with scales nor plain numbers.
     """
     tables: dict[str, Any] = {key: {} for key in ("quantized", "scales", "dtypes", "passthrough", "qmeta")}
     original: dict[str, str] = {}
     for name, stored in quantised.tensors.items():
-        if isinstance(stored, QuantisedTensor) and fits_ptz(stored.format):
+        if isinstance(stored, QuantisedTensor):
             tables["quantized"][name] = stored.codes
             tables["scales"][name] = stored.scales
             tables["dtypes"][name] = stored.original_dtype
@@ -193,11 +194,6 @@ def write_ptz(path: str | Path, quantised: QuantisedState) -> int:
     packed = ZlibCodec(9).encode(buffer.getvalue())
     write_whole_file(path, packed)
     return len(packed)
-
-
-def fits_ptz(fmt: QuantFormat) -> bool:
-    """Whether a reader of the upstream format dequantises codes of this format rightly: one int8 per code, row scales."""
-    return fmt.code_min >= -127 and fmt.code_max <= 127 and fmt.bits <= 8
 
 
 def compare_dequantised(path: str | Path, expected: Mapping[str, Any]) -> list[str]:
