@@ -120,7 +120,7 @@ def require_own_tokenizer(prepared: PreparedData, tokenizer: Tokenizer) -> None:
         largest = int(tokens.max())
         if largest < tokenizer.vocab_size // 2:
             raise UserError(
-                f"{prepared.val_paths[0]} uses no id above {largest}, so it was not made with the {tokenizer.vocab_size} "
+                f"{prepared.val_paths[0]} uses no id above {largest}: it was not made with the {tokenizer.vocab_size} "
                 f"ids of {prepared.tokenizer_path}; name its own tokenizer with tokenizer.path=<file>"
             )
 

@@ -26,10 +26,12 @@ class Tokenizer(Protocol):
     """What the rest of golf asks of a tokenizer."""
 
     kind: str
-    path: str | None
     sha256: str
     vocab_size: int
     bos_id: int
+
+    @property
+    def path(self) -> str | None: ...
 
     def encode(self, text: str) -> list[int]: ...
 
