@@ -15,7 +15,12 @@ import torch
 
 from golf.interop.conform_result import Check, failed, max_difference, measured, relative_difference, unsupported
 from golf.interop.conform_weights import generate_tokens, generate_weights
-from golf.interop.upstream import UnsupportedNetwork, build_upstream_model, refuse_unknown_settings
+from golf.interop.upstream import (
+    UnsupportedNetwork,
+    build_upstream_model,
+    refuse_unknown_settings,
+    upstream_model_node,
+)
 
 MEAN_LOSS_TOLERANCE = 1e-4
 TOKEN_TOLERANCE = 1e-3  # nll, logits, hidden: absolute
@@ -26,13 +31,15 @@ def check_model_folder(folder: Path) -> list[Check]:
     """All cases of one model folder."""
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     vector, cases = folder.name, spec["cases"]
-    state = dict(generate_weights(spec["weights"]["seed"], spec["weights"]["tensors"]))
     settings = {**spec.get("hyperparameters", {}), **spec.get("model_kwargs", {})}
+    shapes = {entry["name"]: entry["shape"] for entry in spec["weights"]["tensors"]}
     try:
         refuse_unknown_settings(spec.get("model_kwargs", {}))
-        model = build_upstream_model(state, settings, spec.get("structure"))
+        upstream_model_node(shapes, settings, spec.get("structure"))  # before the weights are drawn: it may refuse
     except UnsupportedNetwork as reason:
         return [unsupported(vector, name, "network", str(reason)) for name in cases]
+    state = dict(generate_weights(spec["weights"]["seed"], spec["weights"]["tensors"]))
+    model = build_upstream_model(state, settings, spec.get("structure"))
     from safetensors.torch import load_file
 
     vectors = load_file(str(folder / "vectors.safetensors"))
