@@ -6,7 +6,7 @@ Legend: V vocabulary.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,7 +138,7 @@ def write_split(folder: Path, split: str, tokens: np.ndarray, shard_tokens: int 
 
 def write_text_dataset(
     folder: Path,
-    documents: dict[str, Sequence[str]],
+    documents: Mapping[str, Sequence[str]],
     tokenizer: Tokenizer,
     fields: dict[str, Any],
     shard_tokens: int = SHARD_TOKENS,
