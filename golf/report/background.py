@@ -16,56 +16,55 @@ def stages(run: RunData) -> str:
     """How long each stage took."""
     if not run.stages:
         return section("stages", "Stages", missing("Stage manifests"))
-    longest = max([finite(stage.get("seconds")) or 0 for stage in run.stages], default=0) or 1
+    total = sum(finite(stage.get("seconds")) or 0 for stage in run.stages)
     body = []
     for index, stage in enumerate(run.stages):
         seconds = finite(stage.get("seconds"))
-        width = 100 * (seconds or 0) / longest
+        width = 100 * (seconds or 0) / (total or 1)
         bar = f'<span class="bar"><span style="width:{width:.2f}%"></span></span>'
         state = stage.get("status") or stage.get("state") or ("done" if seconds is not None else "not there yet")
         body.append([Cell(stage["name"], index), Cell(plain(state), plain(state)), Cell(duration(seconds), seconds)])
         body[-1].append(Cell("", seconds, bar))
-    total = sum(finite(stage.get("seconds")) or 0 for stage in run.stages)
     markup = table("stage-times", "Seconds by stage", ["Stage", "State", "Time", "Share"], {2}, body)
     return section("stages", "Stages", f'{markup}<p class="note">Together {escape(duration(total))}.</p>')
 
 
 def liveness(run: RunData) -> str:
-    """Which techniques proved that they ran."""
-    about = "A technique that is configured must prove that it ran."
-    rows = _records(run.liveness)
+    """Which techniques proved that they ran, and the numbers that say so."""
+    about = "What was switched on must have had an effect."
+    rows = _records(run.liveness)[:MAX_ROWS]
     if not rows:
         return section("liveness", "Liveness", missing("liveness.json"), about)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    body = [[_live_cell(row.get(column)) for column in columns] for row in rows[:MAX_ROWS]]
-    heads = [column.replace("_", " ").capitalize() for column in columns]
-    numeric = {
-        i for i, c in enumerate(columns) if all(finite(r.get(c)) is not None for r in rows if r.get(c) is not None)
-    }
-    return section("liveness", "Liveness", table("live", "Liveness of techniques", heads, numeric - {0}, body), about)
+    body = []
+    for row in rows:
+        name = plain(row.get("technique"))
+        alive = row.get("alive", row.get("ran"))
+        word = plain(alive)
+        flag = f'<span class="flag {word}">{"✓ yes" if alive else "✗ no"}</span>' if isinstance(alive, bool) else None
+        evidence = " · ".join(
+            f"{key.replace('_', ' ')} {plain(value)}"
+            for key, value in row.items()
+            if key not in ("technique", "alive", "ran") and value not in (None, [], {}, "")
+        )
+        cut = evidence if len(evidence) <= 400 else evidence[:399] + "…"
+        body.append([Cell(name, name), Cell(word, word, flag), Cell(cut, cut[:80])])
+    markup = table("live", "Liveness of techniques", ["Technique", "Alive", "Evidence"], set(), body)
+    dead = sum(row.get("alive", row.get("ran")) is False for row in rows)
+    verdict = f"{dead} of {len(rows)} had no effect." if dead else f"{len(rows)} techniques, none without effect."
+    return section("liveness", "Liveness", f'{markup}<p class="note">{verdict}</p>', about)
 
 
 def _records(value: Any) -> list[dict[str, Any]]:
-    """Return liveness as rows: a list of objects, an object of objects or an object of plain values."""
+    """Return liveness as rows: {"techniques": [rows]}, a list of rows, or an object from technique to row or value."""
+    if isinstance(value, dict) and isinstance(value.get("techniques"), list):
+        return _records(value["techniques"])
     if isinstance(value, dict):
-        inner = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
-        if len(inner) == 1:
-            return _records(inner[0])
         return [
-            {"technique": key, **(item if isinstance(item, dict) else {"result": item})} for key, item in value.items()
+            {**(item if isinstance(item, dict) else {"result": item}), "technique": key} for key, item in value.items()
         ]
     if isinstance(value, list):
         return [item if isinstance(item, dict) else {"technique": plain(item)} for item in value]
     return []
-
-
-def _live_cell(value: Any) -> Cell:
-    if isinstance(value, bool):
-        word = "yes" if value else "no"
-        return Cell(word, word, f'<span class="flag {word}">{"✓ yes" if value else "✗ no"}</span>')
-    number = finite(value)
-    text = plain(value)
-    return Cell(text if len(text) <= 400 else text[:399] + "…", number if number is not None else text[:80])
 
 
 def details(run: RunData) -> list[str]:

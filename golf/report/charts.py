@@ -105,9 +105,10 @@ def line_chart(
         top = max(max(one.curve.high) for one in series)
         sentences.append(f"{above} point{'s' * (above > 1)} above the axis, the highest at {significant(top)} {unit}.")
     sentences += _sentences(series)
+    marks = ticks(y_low, y_high)
     y_labels = "".join(
-        f'<span style="top:{y_of(value) / 10:.2f}%">{escape(_tick_text(value, y_high - y_low))}</span>'
-        for value in ticks(y_low, y_high)
+        f'<span style="top:{y_of(value) / 10:.2f}%">{escape(text)}</span>'
+        for value, text in zip(marks, _tick_texts(marks))
     )
     x_labels = "".join(
         f'<span style="left:{x_of(value) / 10:.2f}%">{escape(short(value))}</span>' for value in ticks(x_low, x_high, 6)
@@ -129,10 +130,15 @@ def line_chart(
     return Chart(markup, {"x": [x_low, x_high], "y": [y_low, y_high], "unit": unit, "series": data})
 
 
-def _tick_text(value: float, span: float) -> str:
-    if abs(value) >= 10_000:
-        return short(value)
-    return significant(value, max(3, 2 + math.ceil(math.log10(max(abs(value), 1e-9) / span)) if value else 3))
+def _tick_texts(values: list[float]) -> list[str]:
+    """Return the ticks with as many decimals as tell them apart, the same for all."""
+    if max(map(abs, values)) >= 10_000:
+        return [short(value) for value in values]
+    step = values[1] - values[0] if len(values) > 1 else abs(values[0]) / 10 or 1.0
+    if step < 1e-6:
+        return [significant(value) for value in values]
+    digits = next((digits for digits in range(7) if abs(round(step, digits) - step) < 1e-3 * step), 6)
+    return [f"{value:,.{digits}f}" for value in values]
 
 
 def _shape(one: Series, x_of: Any, y_of: Any) -> str:
@@ -209,7 +215,9 @@ def ladder_chart(rows: list[tuple[str, float, float | None]]) -> str:
         f"<span><b>{decimal(bpb)}</b><small>{'' if delta is None else signed(delta)}</small></span>"
         for _, bpb, delta in rows
     )
-    axis = "".join(f'<span style="left:{x_of(mark):.2f}%">{significant(mark)}</span>' for mark in marks)
+    axis = "".join(
+        f'<span style="left:{x_of(mark):.2f}%">{text}</span>' for mark, text in zip(marks, _tick_texts(marks))
+    )
     text = "Ladder in bits per byte: " + ", ".join(f"{stage} {decimal(bpb)}" for stage, bpb, _ in rows)
     return f"""<figure class="ladder-chart" role="img" aria-label="{escape(text)}">
 <div class="rungs" aria-hidden="true" style="height:{max(2, len(rows)) * 2.1:.1f}rem">{labels}</div>

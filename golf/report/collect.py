@@ -116,7 +116,7 @@ def _metrics(run: RunData) -> list[dict[str, Any]]:
                 except (ValueError, RecursionError):
                     row = None
                 step = finite(row.get("step")) if isinstance(row, dict) else None
-                if step is None:
+                if step is None or not isinstance(row, dict):
                     unreadable += 1
                     continue
                 by_step.setdefault(step, {}).update(row)

@@ -63,7 +63,7 @@ def headline_rung(summary: dict[str, Any]) -> dict[str, Any] | None:
 def limit_of(summary: dict[str, Any]) -> int:
     """Return the byte limit that the run was made for."""
     limit = finite(summary.get("limit_bytes"))
-    return int(limit) if limit and limit > 0 else LIMIT_BYTES
+    return int(limit) if limit and 1 <= limit < 1e15 else LIMIT_BYTES
 
 
 def classes_of(summary: dict[str, Any]) -> dict[str, int]:
@@ -79,8 +79,9 @@ def classes_of(summary: dict[str, Any]) -> dict[str, int]:
 def total_of(summary: dict[str, Any]) -> int | None:
     """Return the bytes as shipped: the stated total, else artifact + code, else the sum over classes."""
     total = finite(summary.get("total_bytes"))
-    if total is None and finite(summary.get("artifact_bytes")) is not None:
-        total = finite(summary["artifact_bytes"]) + (finite(summary.get("code_bytes")) or 0)
+    artifact = finite(summary.get("artifact_bytes"))
+    if total is None and artifact is not None:
+        total = artifact + (finite(summary.get("code_bytes")) or 0)
     if total is None:
         total = sum(classes_of(summary).values()) or None
     return None if total is None else int(total)

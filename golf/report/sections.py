@@ -123,7 +123,7 @@ def curves(run: RunData, data: dict[str, Any]) -> str:
     ]
     if "lr" in found:
         series = [Series("learning rate", found["lr"], "rate")]
-        narrow.append(charts.line_chart("lr", "Learning rate", "multiplier or rate, as logged", series, from_zero=True))
+        narrow.append(charts.line_chart("lr", "Learning rate", "multiplier, from the schedule", series, from_zero=True))
     markup = _placed(wide, data) + f'<div class="pair">{_placed(narrow, data)}</div>'
     return section("curves", "Training", markup)
 
@@ -236,7 +236,7 @@ def throughput(run: RunData, data: dict[str, Any]) -> str:
             p50, p99 = finite(run.summary["step_ms_p50"]), finite(run.summary.get("step_ms_p99"))
         elif key == "step_ms":
             note = "p50 and p99 are those of the logged values."
-        guides = [("p50", p50)] if p50 is not None else []
+        guides = [("p50" if key == "step_ms" else "median", p50)] if p50 is not None else []
         guides += [("p99", p99)] if p99 is not None and key == "step_ms" else []
         cap = 1.6 * max(curve.p99 or 0, p99 or 0) if key == "step_ms" else None
         series = [Series(name.lower(), curve, style)]

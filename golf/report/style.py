@@ -149,6 +149,7 @@ th[aria-sort=descending] button::after { content: "↓"; opacity: 1; }
 
 .c1 { --fill: var(--blue); } .c2 { --fill: var(--orange); } .c3 { --fill: var(--green); } .c4 { --fill: var(--pink); }
 .c5 { --fill: var(--sky); } .c6 { --fill: var(--amber); } .c7 { --fill: var(--ink); } .c8 { --fill: var(--faint); }
+th:has(.swatch) { white-space: nowrap; }
 .swatch { display: inline-block; width: .75em; height: .75em; border-radius: .2em; background: var(--fill);
   margin-right: .6em; }
 .treemap { position: relative; width: 100%; border-radius: .8rem; overflow: hidden; }

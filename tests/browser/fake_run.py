@@ -119,11 +119,11 @@ def write_run(folder: Path, steps: int = 1_180, every: int = 5, name: str = "dem
         json.dumps({"python": "3.11.2", "torch": "2.13.0+cpu", "cpu": {"name": "x86_64", "cores": 2}, "gpus": []})
     )
     live = [
-        {"technique": "ema", "ran": True, "evidence": "1,180 updates, distance to raw weights 0.031", "calls": 1180},
-        {"technique": "muon", "ran": True, "evidence": "24 matrices moved", "calls": 1180},
-        {"technique": "qat", "ran": False, "evidence": "never switched on", "calls": 0},
+        {"technique": "optim.muon (role=matrix)", "alive": True, "moved": 24, "tensors": 24, "unmoved": []},
+        {"technique": "schedule.lr (Trapezoid)", "alive": False, "first": 1.0, "last": 1.0},
+        {"technique": "average (Ema)", "alive": True, "tensors_differing": 41, "tensors": 41},
     ]
-    (folder / "liveness.json").write_text(json.dumps(live))
+    (folder / "liveness.json").write_text(json.dumps({"schema": 1, "techniques": live}))
     times = {
         "train": 121.9,
         "average": 0.2,

@@ -76,6 +76,8 @@ def test_complete_run_shows_every_part(tmp_path):
     assert "/ 16,000,000 bytes" in text
     assert "The classes add up to the total: 2,355,972 bytes = 2,317,060 artifact + 38,912 code." in text
     assert "python train.py experiment=demo seed=1337" in text
+    assert "moved 24 · tensors 24" in text
+    assert "1 of 3 had no effect." in text
     assert [a["data-chart"] for a in page.tagged("figure", **{"data-chart": ""}) if a.get("data-chart")] == [
         "loss",
         "bpb",

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from golf.codec import size
+from golf.report import ladder
 from golf.report.charts import ticks
 from golf.report.format import coverage, decimal, duration, plain, scientific, short, signed, significant, whole
 from golf.report.ladder import deltas, exports_of, headline_rung
@@ -65,6 +67,10 @@ def test_several_exports_have_their_own_tables_on_common_training_rungs():
     assert text.count("raw") == 2
     assert "Ladder · export int6" in text
     assert "Bytes of 16,000,000 · export int6" in bytes_table(summary_of(exports=True))
+
+
+def test_the_limit_is_the_one_that_the_packer_enforces():
+    assert ladder.LIMIT_BYTES == size.LIMIT_BYTES
 
 
 def test_nothing_yet():
