@@ -131,6 +131,7 @@ def state_from_tables(loaded: Mapping[str, Any], where: str) -> QuantisedState:
     if not quantised.keys() == tables["scales"].keys() == tables["dtypes"].keys() or quantised.keys() & plain.keys():
         raise refused_ptz(where, "its codes, scales, dtypes and passthrough do not name the same tensors")
     stored: dict[str, StoredTensor] = {}
+    name = ""
     try:
         for name, codes in quantised.items():
             stored[name] = stored_codes(codes, tables["scales"][name], tables["dtypes"][name])
