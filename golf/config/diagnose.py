@@ -154,13 +154,25 @@ def _blame_group(case: _Case, error: BaseException) -> None:
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as alone:
             group = override.key_or_group
             if "No match in the defaults list" in str(alone) or "multiple values" in str(alone):
-                case.lines.append(
-                    f"{override.input_line}: nothing in this configuration chooses {group}; type +{group}={override.value()}"
-                )
+                case.lines.append(_not_chosen(case, override))
             else:
                 case.lines.append(f"{override.input_line}: {_fallback(alone)}")
     if len(case.lines) == before:
         case.lines.append(_fallback(error))
+
+
+def _not_chosen(case: _Case, override: Any) -> str:
+    """A group that exists, but that nothing in this script's configuration chooses."""
+    group, text = override.key_or_group, override.input_line
+    if "/" in group:
+        return f"{text}: nothing in this configuration chooses {group}; type +{group}={override.value()}"
+    chosen = [name for name in _chosen(case.composer.load([])) if "/" not in name]
+    return f"{text}: {case.composer.name}.py has no group {group}; it takes {', '.join(chosen)}; leave {group} out"
+
+
+def _chosen(config: Any) -> list[str]:
+    """Groups that the defaults of a composed config choose from."""
+    return [str(name) for name in config.hydra.runtime.choices if not str(name).startswith("hydra")]
 
 
 def _check_value(case: _Case, config: Any, override: Any) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +60,11 @@ def run_script(name: str, function: Function | str, argv: Sequence[str] | None =
 
 
 def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        from golf.config.script_help import script_help
+
+        print(script_help(name))
+        return 0
     arguments = parse(argv)
     if not _only_shows(arguments) and resolvers.rank() == 0:
         from golf.config.command import require
@@ -74,7 +81,13 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
         from golf.config.compose import one_line
 
         raise UserError(one_line(error)) from error
-    return 0
+    return _sweep_exit_code() if arguments.multirun else 0
+
+
+def _sweep_exit_code() -> int:
+    from golf.config.sweep_table import SweepTable
+
+    return SweepTable.exit_code
 
 
 def _hydra_main(name: str, function: Function | str) -> None:
@@ -90,17 +103,34 @@ def _hydra_main(name: str, function: Function | str) -> None:
 
 
 def run_job(config: Any, function: Function | str) -> Any:
-    """One job: a single run ends with golf's exit code at once, a job of a sweep lets the others go on first."""
+    """One job: a single run that fails ends the process, a job of a sweep is recorded and lets the others go on."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     resolvers.register()
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _run_sweep_job(config, function)
     try:
         return _load(function)(config)
     except GolfError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
         sys.exit(report(error))
+
+
+def _run_sweep_job(config: Any, function: Function | str) -> Any:
+    from golf.config.sweep_table import WORST, record_job
+
+    started, outcome, message, code = time.monotonic(), None, "", 0
+    try:
+        outcome = _load(function)(config)
+    except GolfError as error:
+        message, code = str(error).splitlines()[0], report(error)
+    except Exception as error:
+        message, code = f"{type(error).__name__}: {error}".splitlines()[0], 1
+        traceback.print_exc()
+    if resolvers.rank() == 0:
+        record_job(config, outcome, time.monotonic() - started, message, code)
+    usable = isinstance(outcome, int | float) and math.isfinite(outcome)
+    return outcome if usable or (outcome is None and not code) else WORST
 
 
 def _load(function: Function | str) -> Function:

@@ -16,7 +16,9 @@ from golf.config.signatures import TABLE
 
 MODULES = ("lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers")
 _LITERALS = (str, int, float, bool, type(None))
-SINGLE = ("lightning.pytorch.Trainer",)
+SINGLE = tuple(
+    f"lightning.pytorch.{name}" for name in ("Trainer", "Callback", "LightningModule", "LightningDataModule")
+)
 
 
 def _annotation(parameter: inspect.Parameter) -> str | None:

@@ -79,9 +79,10 @@ def _from_table(target: str) -> Signature | None:
     if package is None:
         return None
     name = target.rpartition(".")[2]
-    entry = table().get(f"{package}.{name}")  # also under the file it is defined in: callbacks.timer.Timer
+    deep = package != "lightning.pytorch"  # also under the file it is defined in: callbacks.timer.Timer
+    entry = table().get(f"{package}.{name}" if deep else target)
     if entry is None:
-        if target == f"{package}.{name}" and name[:1].isupper() and package != "lightning.pytorch":
+        if deep and target == f"{package}.{name}" and name[:1].isupper():
             raise NotFound(package, name, [key.rpartition(".")[2] for key in table() if key.startswith(f"{package}.")])
         return None
     parameters = tuple(

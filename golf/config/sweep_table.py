@@ -1,62 +1,52 @@
 """The table at the end of a multirun: one line per job with what was varied, its objective, state and folder.
 
-A Hydra callback. Each job writes `job.json` into its folder (in whatever process it ran), the parent reads them, so the
-table is the same for every launcher. Invariant: a job that failed appears too, with its error.
+Each job writes `job.json` into its folder (in whatever process it runs), the parent reads them in a Hydra callback, so
+the table is the same for every launcher. Invariant: a job that failed appears too, with its error, and the sweep's exit
+code is that of its worst job.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-
-from golf.config.resolvers import rank
 
 RECORD = "job.json"
+WORST = 1e9  # objective of a failed job: finite, because a sweeper that meets NaN or inf may stop the whole sweep
 
 
 class SweepTable(Callback):
-    """Records every job of a sweep and prints the table when the last one has ended."""
+    """Prints the table when the last job has ended; `exit_code` is then that of the sweep."""
 
-    def __init__(self) -> None:
-        self.started = 0.0
-
-    def on_job_start(self, config: Any, **kwargs: Any) -> None:
-        self.started = time.monotonic()
-
-    def on_job_end(self, config: Any, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or rank() != 0:
-            return
-        completed = job_return.status == JobStatus.COMPLETED
-        outcome = job_return._return_value  # the property raises for a failed job
-        record = {
-            "job": config.hydra.job.num,
-            "overrides": list(config.hydra.overrides.task),
-            "state": "done" if completed else "failed",
-            "objective_name": config.get("objective"),
-            "objective": outcome if completed and isinstance(outcome, int | float) else None,
-            "error": None if completed else _first_line(outcome),
-            "seconds": round(time.monotonic() - self.started, 3),
-        }
-        folder = Path(config.hydra.runtime.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    exit_code: ClassVar[int] = 0
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         records = read_records(folder)
+        SweepTable.exit_code = max((record["exit_code"] for record in records), default=0)
         if records:
-            print(render(records, folder), file=sys.stdout, flush=True)
+            print(render(records, folder), flush=True)
 
 
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_code: int = 0) -> None:
+    """Writes the record of the current job of a sweep."""
+    job = HydraConfig.get()
+    record = {
+        "job": job.job.num,
+        "overrides": list(job.overrides.task),
+        "state": "failed" if exit_code else "done",
+        "objective_name": config.get("objective"),
+        "objective": outcome if isinstance(outcome, int | float) else None,
+        "error": error,
+        "exit_code": exit_code,
+        "seconds": round(seconds, 3),
+    }
+    folder = Path(job.runtime.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
