@@ -148,7 +148,7 @@ th[aria-sort=descending] button::after { content: "↓"; opacity: 1; }
 .flag { font-weight: 600; white-space: nowrap; } .flag.yes { color: var(--accent); } .flag.no { color: var(--warn); }
 
 .c1 { --fill: var(--blue); } .c2 { --fill: var(--orange); } .c3 { --fill: var(--green); } .c4 { --fill: var(--pink); }
-.c5 { --fill: var(--sky); } .c6 { --fill: var(--amber); } .c7 { --fill: var(--ink); } .c8 { --fill: var(--faint); }
+.c5 { --fill: var(--sky); } .c6 { --fill: var(--amber); } .c7 { --fill: var(--soft); } .c8 { --fill: var(--faint); }
 th:has(.swatch) { white-space: nowrap; }
 .swatch { display: inline-block; width: .75em; height: .75em; border-radius: .2em; background: var(--fill);
   margin-right: .6em; }

@@ -137,8 +137,8 @@ def test_treemap_tiles_the_rectangle(sizes, width, height):
     sizes.sort(reverse=True)
     tiles = squarify(sizes, width, height)
     assert len(tiles) == len(sizes)
-    for tile, size in zip(tiles, sizes):
-        area = size / sum(sizes) * width * height
+    for tile, share in zip(tiles, sizes):
+        area = share / sum(sizes) * width * height
         assert tile.width * tile.height == pytest.approx(area, rel=1e-6)
         assert tile.x >= -1e-9
         assert tile.x + tile.width <= width * (1 + 1e-6)
