@@ -103,6 +103,8 @@ def train(
     """
     accumulate, step = stream.micro_steps(world), first_step
     model.train()
+    if average is not None:
+        average.start(model)
     clock.start()
     while not clock.should_stop(step):
         progress = clock.progress(step)

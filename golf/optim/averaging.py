@@ -1,7 +1,7 @@
 """Weight averaging. What is averaged is what is exported: `average` hands out a state dict that the pipeline exports.
 
-Exponential moving average: shadow <- d · shadow + (1 - d) · weights after every step, in float32, started at the first
-weights it sees (no bias correction).
+Exponential moving average: shadow <- d · shadow + (1 - d) · weights after every step, in float32, started at the
+initial weights (no bias correction).
 """
 
 import torch
@@ -25,12 +25,16 @@ class Ema:
         self.shadow: dict[str, Tensor] = {}
 
     @torch.no_grad()
+    def start(self, model: nn.Module) -> None:
+        """Take the initial weights as the first shadow, unless there is one already (a resumed run)."""
+        if not self.shadow:
+            self.shadow = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
     def update(self, model: nn.Module, progress: Progress) -> None:
         """Take in the weights after optimizer step `progress.step` - 1."""
+        self.start(model)
         weights = dict(model.named_parameters())
-        if not self.shadow:
-            self.shadow = {name: weight.detach().float().clone() for name, weight in weights.items()}
-            return
         shadows = list(self.shadow.values())
         sources = [weights[name].detach().float() for name in self.shadow]
         torch._foreach_lerp_(shadows, sources, 1.0 - self.decay_at(progress))

@@ -1,4 +1,4 @@
-"""Model FLOPs by the field's counting (arXiv:2204.02311, appendix B): 6 per multiplied weight and token, plus attention."""
+"""Model FLOPs as the field counts them (arXiv:2204.02311, appendix B): 6 per weight and token, plus attention."""
 
 from __future__ import annotations
 

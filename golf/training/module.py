@@ -17,7 +17,7 @@ from golf.training.session import Session
 
 
 class GolfModule(LightningModule):
-    """Trains `session.net` with the session's composite optimizer; validates on the first protocol of the `eval` group."""
+    """Trains `session.net` with one composite optimizer; validates on the first protocol of the `eval` group."""
 
     def __init__(self, session: Session):
         super().__init__()
@@ -34,7 +34,7 @@ class GolfModule(LightningModule):
             self.net.compile(fullgraph=True, dynamic=False)
 
     def configure_optimizers(self) -> Any:
-        self.session.optimizer = build(self.session.config["optim"], model=self.net)
+        self.session.optimizer = build(self.session.config["optim"])(self.net)
         return self.session.optimizer
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

@@ -95,13 +95,14 @@ class Session:
 def open_session(
     config: dict[str, Any],
     folder: Path,
+    prepared: Any,
     say: Callable[[str], None],
     device: torch.device,
     rank: int = 0,
     world: int = 1,
     share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
 ) -> Session:
-    """Prepare the data, seed, build the network and everything around it.
+    """Open the prepared data, seed, build the network and everything around it.
 
     Raises:
         UserError: whatever is wrong with data, tokenizer or sizes, in one line.
@@ -111,7 +112,6 @@ def open_session(
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     dataset = build(config["data"])
-    prepared = dataset.prepare(say=say)
     vocab_size = config["model"]["vocab_size"]
     if rank == 0:
         dataset.check(prepared, vocab_size)

@@ -38,7 +38,9 @@ class GolfDDP(DDPStrategy):
 def remove_sigterm_broadcast() -> None:
     """Replace the per-batch broadcast of the training loop (the only change golf makes to Lightning's own classes)."""
     if not hasattr(_TrainingEpochLoop, "_broadcast_sigterm_tensor"):
-        raise RuntimeError("Lightning no longer has _TrainingEpochLoop._broadcast_sigterm_tensor: drop this replacement")
+        raise RuntimeError(
+            "Lightning no longer has _TrainingEpochLoop._broadcast_sigterm_tensor: drop this replacement"
+        )
 
     def no_broadcast(self: Any) -> None:
         return None

@@ -89,7 +89,7 @@ def node_count(session: Session) -> int:
 
 
 def _quiet() -> None:
-    """Lightning's banners and tips go to the debug level: a run's console is golf's own, everything else is an error."""
+    """Silence Lightning's banners and tips: a run's console is golf's own."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")

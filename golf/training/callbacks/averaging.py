@@ -12,6 +12,10 @@ class AveragingCallback(GolfCallback):
 
     priority = 20
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.session.average is not None:
+            pl_module.session.average.start(pl_module.session.net)
+
     def on_step_end(self, session: Any, trainer: Any) -> None:
         if session.average is not None:
             session.average.update(session.net, session.clock.progress(session.step))

@@ -10,7 +10,7 @@ from golf.training.session import Session
 
 
 class GolfCallback(Callback):
-    """Callbacks run in ascending `priority`: 10 budget, 20 averaging, 30 QAT, 40 metrics, 50 console, 60 checkpoint …"""
+    """Callbacks run in ascending `priority`: 10 budget, 20 averaging, 30 QAT, 40 metrics, 60 checkpoint …"""
 
     priority: ClassVar[int] = 90
 

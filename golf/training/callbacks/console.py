@@ -26,10 +26,10 @@ class ConsoleCallback(GolfCallback):
             f"{limits.max_seconds:,.0f} s" if limits.max_seconds else "",
         ]
         parameters = sum(p.numel() for p in session.net.parameters())
-        session.say(
-            f"training {parameters:,} parameters, {session.stream.tokens_per_step:,} tokens per step"
-            f"{' from step ' + str(session.step) if session.step else ''}, until {' or '.join(filter(None, parts)) or 'stopped'}"
-        )
+        since = f" from step {session.step}" if session.step else ""
+        until = " or ".join(filter(None, parts)) or "stopped"
+        per_step = session.stream.tokens_per_step
+        session.say(f"training {parameters:,} parameters, {per_step:,} tokens per step{since}, until {until}")
         self._next = time.monotonic() + min(self.every_seconds, 2.0)
 
     def on_step_end(self, session: Any, trainer: Any) -> None:

@@ -9,7 +9,7 @@ from golf.training.callbacks.base import GolfCallback
 
 
 class GarbageCallback(GolfCallback):
-    """After the first step: collect, freeze what is alive, switch off; collect once per validation; restore at the end."""
+    """After the first step: collect, freeze, switch off; collect once per validation; switch on again at the end."""
 
     priority = 80
 

@@ -1,4 +1,4 @@
-"""Proof that what was switched on did something: which parameters moved, what the schedules reached, what was averaged."""
+"""Proof that what was switched on did something: which parameters moved, what schedules reached, what was averaged."""
 
 from __future__ import annotations
 

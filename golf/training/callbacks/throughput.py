@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from golf.training.callbacks.base import GolfCallback
@@ -44,7 +43,10 @@ class ThroughputCallback(GolfCallback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         session = pl_module.session
         if session.validation:
-            progress = {"seconds": round(session.clock.read(), 3), "tokens": session.step * session.stream.tokens_per_step}
+            progress = {
+                "seconds": round(session.clock.read(), 3),
+                "tokens": session.step * session.stream.tokens_per_step,
+            }
             self._write({**progress, **session.validation})
             session.validation = {}
 

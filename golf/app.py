@@ -1,0 +1,257 @@
+"""What train.py, export.py and evaluate.py do with a composed config. Heavy imports happen inside, after the check."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from golf.errors import GolfError, LimitExceeded, UserError
+
+
+def train(config: Any) -> float | None:
+    """One job of train.py: a new run in Hydra's output folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from golf.config.resolvers import rank
+    from golf.pipeline.run_folder import RunFolder, create_run_folder, open_run_folder
+    from golf.training.resolve import resolve_config
+
+    hydra = HydraConfig.get()
+    folder = _shown(Path(hydra.runtime.output_dir))
+    first = rank() == 0
+    resolved = resolve_config(_plain(config), print if first else lambda line: None)
+    if first:
+        run = create_run_folder(folder, resolved, list(hydra.overrides.task))
+    else:
+        run = RunFolder(folder, resolved)
+    multirun = hydra.mode == RunMode.MULTIRUN
+    if resolved["hardware"]["devices"] > 1 and "LOCAL_RANK" not in os.environ:
+        _start_ranks(run.path, resolved["hardware"]["devices"], as_child=multirun)
+        from golf.pipeline.summary import objective, read_summary
+
+        return objective(read_summary(run.path), resolved["objective"])
+    return run_pipeline(open_run_folder(folder) if first else run)
+
+
+def resume(folder: str, overrides: list[str]) -> int:
+    """`python train.py run=<folder>`: go on with a run where it was left."""
+    from golf.pipeline.run_folder import open_run_folder
+
+    run = open_run_folder(folder)
+    if overrides:
+        _require_same_config(run, overrides)
+    if run.config["hardware"]["devices"] > 1 and "LOCAL_RANK" not in os.environ:
+        _start_ranks(run.path, run.config["hardware"]["devices"], as_child=False)
+    run_pipeline(run)
+    return 0
+
+
+def run_pipeline(run: Any) -> float | None:
+    """All stages of a run that are not done yet; returns the objective.
+
+    Raises:
+        LimitExceeded: code and model are over the byte limit (after everything was written and scored).
+    """
+    from golf.pipeline.run_folder import speaker
+    from golf.pipeline.stage import STAGES, Stage, run_stage
+    from golf.pipeline.summary import objective, write_summary
+    from golf.pipeline.train import average_weights, rank_and_world, train_run
+    from golf.training.loggers import finish_loggers
+
+    config, (rank, _) = run.config, rank_and_world()
+    through = STAGES.index(config["through"])
+    say, loggers = speaker(run, rank), []
+    trained = run.path / "stages" / "train"
+
+    def work(folder: Path) -> Any:
+        outputs, result, opened = train_run(run, folder)
+        loggers.extend(opened)
+        return outputs, result
+
+    if rank:
+        train_run(run, trained)
+        return None
+    say(f"run folder: {run.path}")
+    if config["trainer"]["fast_dev_run"]:
+        train_run(run, trained)
+        say("one step and one validation batch ran; trainer.fast_dev_run=true writes no results")
+        return None
+    try:
+        run_stage(run.path, Stage("train", _training_settings(config), (), work))
+        if through >= STAGES.index("average"):
+            weights = tuple(sorted(trained.glob("*.safetensors")))
+            stage = Stage("average", config["eval"], weights, lambda folder: average_weights(run, folder, trained, say))
+            run_stage(run.path, stage)
+        if through >= STAGES.index("calibrate"):
+            from golf.pipeline.export import export_run
+
+            export_run(run, config["export"], config, config["through"])
+    finally:
+        summary = write_summary(run)
+        artifact = run.artifact(config["export"])
+        finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None)
+    report(run, summary)
+    value = objective(summary, config["objective"])
+    require_fit(summary)
+    return value
+
+
+def report(run: Any, summary: dict[str, Any]) -> None:
+    """Write report.html and print the ladder, the bytes by class and where everything is."""
+    from golf.report.html import write_report
+    from golf.report.tables import bytes_table, ladder_table
+
+    page = write_report(run.path)
+    pieces = [
+        ladder_table(summary) if summary["ladder"] else "",
+        bytes_table(summary) if summary["total_bytes"] else "",
+    ]
+    run.say("\n" + "\n\n".join(piece for piece in pieces if piece))
+    run.say(f"\nrun folder  {run.path}\nreport      {_shown(page)}")
+
+
+def require_fit(summary: dict[str, Any]) -> None:
+    """Exit code 3 if an export is over the limit."""
+    for name, export in summary["exports"].items():
+        if export["total_bytes"] and export["total_bytes"] > export["limit_bytes"]:
+            over = export["total_bytes"] - export["limit_bytes"]
+            raise LimitExceeded(
+                f"export '{name}' has {export['total_bytes']:,} bytes, {over:,} over the limit of "
+                f"{export['limit_bytes']:,}: everything is kept; try python export.py run=<folder> codec=lzma"
+            )
+
+
+def export(config: Any) -> float | None:
+    """One job of export.py: another export of a trained run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from golf.pipeline.export import export_run
+    from golf.pipeline.run_folder import open_run_folder
+    from golf.pipeline.summary import objective, write_summary
+
+    options = _plain(config)
+    run = open_run_folder(options["run"])
+    merged = dict(run.config)
+    for group in ("quant", "codec", "eval"):
+        if options[group]:
+            merged[group] = options[group]
+    name = options["export"] or _export_name(run, HydraConfig.get())
+    export_run(run, name, merged, options["through"], options["submission"])
+    summary = write_summary(run)
+    report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
+    value = objective(summary, options["objective"], name)
+    require_fit({"exports": {name: summary["exports"][name]}} if name in summary["exports"] else {"exports": {}})
+    return value
+
+
+def evaluate(config: Any) -> float | None:
+    """One job of evaluate.py: score a packed artifact."""
+    from golf.pipeline.evaluate import evaluate_artifact
+
+    return evaluate_artifact(_plain(config))
+
+
+def main_train() -> None:
+    """Entry point of train.py: `run=<folder>` resumes, everything else composes a new run."""
+    from golf.config.entry import guard, run_script
+
+    runs = [argument for argument in sys.argv[1:] if argument.startswith("run=")]
+    if not runs:
+        run_script("train", "golf.app:train")
+    others = [argument for argument in sys.argv[1:] if not argument.startswith("run=")]
+    sys.exit(guard(lambda: resume(_unquote(runs[0][4:]), others)))
+
+
+def _training_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that training depends on: its manifest is valid for exactly these values."""
+    groups = ("model", "data", "optim", "schedule", "average", "qat", "budget", "seed", "init_from", "ckpt_path")
+    return {group: config[group] for group in groups}
+
+
+def _require_same_config(run: Any, overrides: list[str]) -> None:
+    """Refuse a resume that would change the run, naming every difference.
+
+    Raises:
+        UserError: the differences, and what to type.
+    """
+    from golf.config.command import require
+    from golf.config.compose import compose
+    from golf.pipeline.run_folder import read_yaml
+    from golf.training.resolve import resolve_config
+
+    saved = [text for text in read_yaml(run.path / "overrides.yaml") if not text.startswith("hydra.")]
+    keys = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    combined = [text for text in saved if text.split("=", 1)[0].lstrip("+~") not in keys] + overrides
+    require("train", combined)
+    asked = resolve_config(compose("train", combined))
+    differences = _differences(run.config, asked)
+    if "through" in keys:
+        run.config["through"] = asked["through"]
+    changed = [f"{key}: {before} -> {after}" for key, (before, after) in differences.items() if key != "through"]
+    if changed:
+        raise UserError(
+            f"a run cannot be resumed with another config ({'; '.join(changed)}): leave the overrides out, start a new "
+            f"run, or for quant, codec and eval use python export.py run={run.path} …"
+        )
+
+
+def _differences(before: Any, after: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in [*before, *(key for key in after if key not in before)]:
+            name = f"{path}.{key}" if path else str(key)
+            found |= _differences(before.get(key), after.get(key), name)
+        return found
+    return {} if before == after else {path: (before, after)}
+
+
+def _start_ranks(folder: Path, devices: int, as_child: bool) -> None:
+    """Run the pinned run folder on several ranks: replaces this process, or waits for a child in a multirun.
+
+    Raises:
+        UserError, GolfError: what the ranks came to, when run as a child.
+    """
+    command = [sys.executable, "-m", "golf.training.launch", str(devices), str(folder)]
+    sys.stdout.flush()
+    if not as_child:
+        os.execv(sys.executable, command)
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        error = GolfError(f"the ranks of {folder} ended with exit code {code} (see above)")
+        error.exit_code = code
+        raise error
+
+
+def _export_name(run: Any, hydra: Any) -> str:
+    """A name made of what was overridden: quant=int6_rows codec=lzma → int6_rows-lzma."""
+    skipped = ("run", "export", "through", "submission", "objective")
+    parts = []
+    for override in hydra.overrides.task:
+        key, _, value = override.partition("=")
+        if key.split(".")[0] not in skipped:
+            parts.append(value if key in ("quant", "codec", "eval") else f"{key.split('.')[-1]}_{value}")
+    cleaned = "-".join(parts).replace("/", "_")
+    return "".join(c for c in cleaned if c.isalnum() or c in "._-") or "again"
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    from golf.config.compose import resolve
+
+    return resolve(config)
+
+
+def _shown(path: Path) -> Path:
+    """A path relative to the working folder where that is shorter."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

@@ -1,0 +1,81 @@
+"""evaluate.py: score a packed artifact again, under any protocol, without touching it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from golf.errors import UserError
+from golf.files import write_atomically
+from golf.pipeline.run_folder import RunFolder, open_run_folder
+from golf.pipeline.scoring import score_artifact
+from golf.pipeline.stage import fingerprint
+from golf.pipeline.summary import objective, write_summary
+from golf.training.device import resolve_hardware
+
+
+def evaluate_artifact(options: dict[str, Any]) -> float | None:
+    """Score `artifact`, or an export of `run`, on the run's validation data or on `data`; returns the objective.
+
+    Results are kept in artifact/<export>/evaluations/<protocol hash>/ of a run, beside the file otherwise.
+    """
+    artifact, run = locate_artifact(options)
+    data = locate_data(options, run)
+    hardware = resolve_hardware(options["hardware"], print)
+    seq_len = run.config["data"]["seq_len"] if run else 0
+    if not seq_len and not options["eval"].get("seq_len"):
+        raise UserError(
+            "eval.seq_len is not known for a file outside a run folder: type eval.seq_len=<tokens per window>"
+        )
+    place = artifact.parent / "evaluations" / fingerprint([options["eval"], data])[:12]
+    place.mkdir(parents=True, exist_ok=True)
+    output = place / "scores.json"
+    say = run.say if run else print
+    say(f"scoring {artifact} ({artifact.stat().st_size:,} bytes) on {data['folder']}")
+    ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say)
+    write_atomically(place / "protocol.json", json.dumps({"eval": options["eval"], "data": data}, indent=1))
+    if run is not None:
+        from golf.report.html import write_report
+
+        write_summary(run)
+        write_report(run.path)
+    return objective({"ladder": ladder, "exports": {}}, options["objective"])
+
+
+def locate_artifact(options: dict[str, Any]) -> tuple[Path, RunFolder | None]:
+    """The file to score and the run it belongs to, if any.
+
+    Raises:
+        UserError: nothing there; names the exports a run has.
+    """
+    if options["run"]:
+        from golf.loading import exports_of
+
+        run = open_run_folder(options["run"])
+        artifact = run.artifact(options["export"])
+        if not artifact.is_file():
+            names = ", ".join(exports_of(run.path)) or "(none yet)"
+            raise UserError(f"run={run.path} has no packed export '{options['export']}': type export= one of {names}")
+        return artifact, run
+    if not options["artifact"]:
+        raise UserError("nothing to score: type run=<run folder> or artifact=<packed file>")
+    artifact = Path(options["artifact"])
+    if not artifact.is_file():
+        raise UserError(f"artifact={artifact} does not exist: type the path of a packed model.golf")
+    folder = artifact.resolve().parent.parent.parent
+    return artifact, open_run_folder(folder) if (folder / "config.yaml").is_file() else None
+
+
+def locate_data(options: dict[str, Any], run: RunFolder | None) -> dict[str, Any]:
+    """Folder and tokenizer of the validation split: as given, else the run's own.
+
+    Raises:
+        UserError: neither is known.
+    """
+    if options["data"]:
+        return {"folder": options["data"], "tokenizer": options["tokenizer"] or "auto"}
+    if run is None:
+        raise UserError("no validation data: type data=<folder with fineweb_val_*.bin> (and tokenizer=<file>)")
+    prepared = run.data(require_train=False)
+    return {"folder": prepared.folder, "tokenizer": options["tokenizer"] or prepared.tokenizer_path}

@@ -1,0 +1,133 @@
+"""The export stages: calibrate → quantise → pack → verify → score, any number of times per run.
+
+Invariant: nothing here writes to the checkpoints or to the weights they start from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golf.codec.artifact import pack, read_artifact
+from golf.codec.size import with_code
+from golf.config.build import build
+from golf.errors import UserError, VerificationFailed
+from golf.files import sha256_of, write_atomically
+from golf.loading import open_artifact
+from golf.models.roles import roles_of
+from golf.pipeline.run_folder import RunFolder
+from golf.pipeline.scoring import score_artifact
+from golf.pipeline.stage import STAGES, Stage, run_stage
+from golf.quant.state import QuantisedState, same_state
+from golf.submission.flatten import write_submission
+
+
+def export_run(run: RunFolder, export: str, config: dict[str, Any], through: str, submission: bool = True) -> None:
+    """Run the stages after `average` for one export. `config`: the run's, with this export's quant, codec and eval.
+
+    Raises:
+        UserError: the run has no trained weights yet.
+    """
+    root = run.export_root(export)
+    weights = run.path / "stages" / "average" / "weights.safetensors"
+    if not weights.is_file():
+        raise UserError(f"run={run.path} has no trained weights yet: finish it with python train.py run={run.path}")
+    last = STAGES.index(through)
+    calibration = root / "stages" / "calibrate" / "calibration.json"
+    quantised = root / "stages" / "quantise" / "quantised.golf"
+    artifact, code = run.artifact(export), run.code(export)
+    shipped = (artifact, code) if submission else (artifact,)
+    stages = (
+        Stage("calibrate", None, (weights,), lambda folder: _calibrate(folder)),
+        Stage("quantise", config["quant"], (weights, calibration), lambda folder: _quantise(config, weights, folder)),
+        Stage(
+            "pack",
+            [config["codec"], config["model"], submission],
+            (quantised,),
+            lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
+        ),
+        Stage("verify", None, (quantised, *shipped), lambda folder: _verify(run, quantised, artifact)),
+        Stage("score", [config["eval"]], (artifact,), lambda folder: _score(run, config, artifact, folder)),
+    )
+    for stage in stages:
+        if STAGES.index(stage.name) <= last:
+            run_stage(root, stage)
+
+
+def tokenizer_identity(run: RunFolder) -> dict[str, Any]:
+    """What an artifact says about the tokenizer it was trained with."""
+    tokenizer = run.data(require_train=False).tokenizer(run.config["model"]["vocab_size"])
+    return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+
+
+def _calibrate(folder: Path) -> tuple[Iterable[Path], dict[str, Any]]:
+    """Rounding needs no calibration; what later quantisers collect is written here."""
+    output = folder / "calibration.json"
+    write_atomically(output, json.dumps({"tensors": {}}))
+    return [output], {"collected": 0}
+
+
+def _quantise(config: dict[str, Any], weights: Path, folder: Path) -> tuple[Iterable[Path], dict[str, Any]]:
+    from safetensors.torch import load_file
+
+    with torch.device("meta"):
+        roles = roles_of(build(config["model"]))
+    state = build(config["quant"]).quantise(load_file(weights), roles)
+    output = folder / "quantised.golf"
+    state.save(output)
+    return [output], {"payload_bytes": state.payload_bytes()}
+
+
+def _pack(
+    run: RunFolder, config: dict[str, Any], quantised: Path, artifact: Path, code: Path | None
+) -> tuple[Iterable[Path], dict[str, Any]]:
+    sizes = pack(
+        artifact, QuantisedState.load(quantised), config["model"], tokenizer_identity(run), build(config["codec"])
+    )
+    outputs = [artifact]
+    if code is not None:
+        write_submission(config, code)
+        outputs.append(code)
+        sizes = with_code(sizes, code)
+    total = sum(sizes.values())
+    limit = config["budget"]["limit_bytes"]
+    run.say(f"packed {artifact.relative_to(run.path)}: {total:,} bytes with code, {limit:,} allowed")
+    return outputs, {
+        "bytes_by_class": sizes,
+        "artifact_bytes": artifact.stat().st_size,
+        "code_bytes": code.stat().st_size if code is not None else None,
+        "total_bytes": total,
+        "limit_bytes": limit,
+        "sha256": sha256_of(artifact),
+    }
+
+
+def _verify(run: RunFolder, quantised: Path, artifact: Path) -> tuple[Iterable[Path], dict[str, Any]]:
+    """The packed file, read back, holds the very bits that were quantised, and rebuilds a network that runs."""
+    expected = QuantisedState.load(quantised).dequantise()
+    if not same_state(read_artifact(artifact).quantised.dequantise(), expected):
+        raise VerificationFailed(f"{artifact} does not decode to the tensors that were packed: do not ship it")
+    net, _ = open_artifact(artifact)
+    ids_BT = torch.arange(16, dtype=torch.int64).remainder(net.vocab_size).view(1, 16)
+    with torch.no_grad():
+        if not torch.isfinite(net.eval()(ids_BT)).all():
+            raise VerificationFailed(f"the network in {artifact} gives logits that are not finite: do not ship it")
+    run.say(f"verified: {len(expected)} tensors decode bit for bit, the network runs")
+    return [], {"tensors": len(expected), "bit_equal": True}
+
+
+def _score(
+    run: RunFolder, config: dict[str, Any], artifact: Path, folder: Path
+) -> tuple[Iterable[Path], dict[str, Any]]:
+    """Score from the packed file in a fresh process."""
+    prepared = run.data(require_train=False)
+    output = folder / "scores.json"
+    data = {"folder": prepared.folder, "tokenizer": prepared.tokenizer_path}
+    ladder = score_artifact(
+        artifact, data, config["eval"], config["hardware"], config["data"]["seq_len"], output, run.say
+    )
+    return [output], {"ladder": ladder}

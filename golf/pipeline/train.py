@@ -1,0 +1,169 @@
+"""The train stage: one session, one Trainer, one set of final weights; and the average stage that follows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from golf.config.build import build
+from golf.pipeline.run_folder import RunFolder, speaker
+from golf.training.callbacks.budget import BudgetCallback
+from golf.training.checkpointing import find_checkpoint, load_weights, read_checkpoint, save_weights
+from golf.training.datamodule import GolfDataModule
+from golf.training.device import describe_hardware, peak_flops, torch_device
+from golf.training.loggers import JsonLinesLogger, cut_metrics
+from golf.training.module import GolfModule
+from golf.training.session import Session, open_session
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process' rank and the number of ranks, from torchrun's environment."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, Any], list[Any]]:
+    """Train (or go on training) on every rank; returns output files, the stage's result and the open loggers."""
+    config, (rank, world) = run.config, rank_and_world()
+    device = torch_device(config["hardware"])
+    say = speaker(run, rank)
+    session = open_session(
+        config, run.path, run.data(say), say, device, rank, world, _share(device) if world > 1 else None
+    )
+    session.statistics["peak_flops"] = peak_flops(config["hardware"])
+    checkpoint = _start_point(run, session)
+    if rank == 0:
+        cut_metrics(run.path / "metrics.jsonl", session.step)
+    loggers = build_loggers(run, session) if rank == 0 else []
+    if checkpoint is not None and checkpoint["finished"]:
+        _restore_finished(session, checkpoint)
+    else:
+        _fit(session, loggers)
+    if world > 1 and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+    if session.interrupted:
+        raise session.interruption()
+    if rank or config["trainer"]["fast_dev_run"]:
+        return [], {}, loggers
+    outputs = [folder / "weights.safetensors"]
+    save_weights(session.net.state_dict(), outputs[0])
+    if session.average is not None:
+        outputs.append(folder / "average.safetensors")
+        save_weights(session.average.average(session.net), outputs[1])
+    return outputs, _result(session), loggers
+
+
+def _fit(session: Session, loggers: list[Any]) -> None:
+    module = GolfModule(session)
+    trainer = build({**session.config["trainer"], "_partial_": True})(
+        session=session, callbacks=build_callbacks(session.config["callbacks"]), loggers=loggers
+    )
+    trainer.fit(module, datamodule=GolfDataModule(session, module))
+
+
+def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
+    """Callbacks in the order of their priority (others keep theirs, at the end); the budget clock is always there."""
+    built = [build(node) for node in nodes.values() if node and "_target_" in node]
+    if not any(isinstance(callback, BudgetCallback) for callback in built):
+        built.append(BudgetCallback())
+    return sorted(built, key=lambda callback: getattr(callback, "priority", 90))
+
+
+def build_loggers(run: RunFolder, session: Session) -> list[Any]:
+    """The JSON-lines logger, and those of the `logger` group; golf's own factories learn where the run is."""
+    loggers: list[Any] = [JsonLinesLogger(run.path / "metrics.jsonl")]
+    for node in run.config["logger"].values():
+        if not node or "_target_" not in node:
+            continue
+        if node["_target_"].startswith("golf.training.loggers."):
+            own = {"folder": run.path, "name": f"{run.config['name']}/{run.path.name}", "config": run.config}
+            loggers.append(build({**node, "_partial_": True})(**own))
+        else:
+            loggers.append(build(node))
+    return loggers
+
+
+def _start_point(run: RunFolder, session: Session) -> dict[str, Any] | None:
+    """The checkpoint to go on from: the run's own newest, else `ckpt_path`; else weights from `init_from`."""
+    config = run.config
+    found = find_checkpoint(run.path) or (Path(config["ckpt_path"]) if config["ckpt_path"] else None)
+    if found is not None:
+        checkpoint = read_checkpoint(found)
+        session.restored, session.step = checkpoint, checkpoint["step"]
+        session.say(f"going on from step {session.step} ({found})")
+        return checkpoint
+    if config["init_from"]:
+        from golf.loading import load_state
+
+        load_weights(session.net, load_state(config["init_from"]))
+        session.say(f"weights from {config['init_from']}")
+    return None
+
+
+def _restore_finished(session: Session, checkpoint: dict[str, Any]) -> None:
+    """Training was finished, only its outputs are missing: take weights, average and statistics as they were."""
+    import json
+
+    load_weights(session.net, checkpoint["weights"])
+    if session.average is not None and checkpoint["average"]:
+        session.average.load_state_dict(checkpoint["average"], session.device)
+    session.clock.load_state_dict(checkpoint["clock"], checkpoint["step"])
+    session.statistics.update(json.loads(checkpoint["statistics"]))
+    session.restored = None
+
+
+def _result(session: Session) -> dict[str, Any]:
+    statistics = session.statistics
+    names = ("train_seconds", "train_tokens", "tokens_per_second", "step_ms_p50", "step_ms_p99", "flops", "mfu")
+    return {
+        "steps": session.step,
+        "parameters": sum(p.numel() for p in session.net.parameters()),
+        "hardware": describe_hardware(session.config["hardware"]),
+        "peak_memory_bytes": _peak_memory(session.device),
+        **{name: statistics.get(name) for name in names},
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak bytes of the device (GPU) or of this process (CPU)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _share(device: torch.device) -> Any:
+    """Broadcast rank 0's two clock readings to all ranks."""
+
+    def share(values: tuple[float, float]) -> tuple[float, float]:
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.broadcast(tensor, src=0)
+        seconds, pace = tensor.tolist()
+        return seconds, pace
+
+    return share
+
+
+def average_weights(run: RunFolder, folder: Path, inputs: Path, say: Any) -> tuple[Iterable[Path], dict[str, Any]]:
+    """Write the weights that are exported, and score raw and averaged ones on the cheapest protocol of `eval`."""
+    from safetensors.torch import load_file
+
+    from golf.pipeline.scoring import score_weights
+
+    raw = load_file(inputs / "weights.safetensors")
+    averaged_path = inputs / "average.safetensors"
+    rungs = score_weights(run, {"raw": raw}, say)
+    exported = raw
+    if averaged_path.is_file():
+        exported = {**raw, **load_file(averaged_path)}
+        rungs += score_weights(run, {"averaged": exported}, say)
+    output = folder / "weights.safetensors"
+    save_weights(exported, output)
+    return [output], {"ladder": rungs, "averaged": averaged_path.is_file()}

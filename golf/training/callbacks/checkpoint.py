@@ -1,0 +1,51 @@
+"""Checkpoints: at intervals, when interrupted, and when training ends, before anything risky follows."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from golf.training.callbacks.base import GolfCallback
+from golf.training.checkpointing import restore, save_checkpoint
+
+
+class CheckpointCallback(GolfCallback):
+    """Args:
+    every_seconds: seconds between checkpoints, 0 = not by time. every_steps: optimizer steps, 0 = not by steps.
+    keep: newest checkpoints kept. The clock is paused while writing.
+    """
+
+    priority = 60
+
+    def __init__(self, every_seconds: float = 60.0, every_steps: int = 0, keep: int = 2):
+        self.every_seconds, self.every_steps, self.keep = every_seconds, every_steps, max(1, keep)
+        self._saved_step = -1
+        self._next = 0.0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        session = pl_module.session
+        if session.restored is not None:
+            restore(session, trainer, session.restored)
+            session.restored = None
+            self._saved_step = session.step
+        self._next = time.monotonic() + self.every_seconds
+
+    def on_step_end(self, session: Any, trainer: Any) -> None:
+        due = self.every_steps and session.step % self.every_steps == 0
+        due = due or (self.every_seconds and time.monotonic() >= self._next)
+        if due and not trainer.should_stop:
+            self._save(session, trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        session = pl_module.session
+        if not trainer.fast_dev_run:
+            self._save(session, trainer, finished=not session.interrupted)
+
+    def _save(self, session: Any, trainer: Any, finished: bool = False) -> None:
+        if session.rank or (self._saved_step == session.step and not finished):
+            return
+        session.clock.pause()
+        save_checkpoint(session, trainer, self.keep, finished)
+        self._saved_step, self._next = session.step, time.monotonic() + self.every_seconds
+        if not trainer.should_stop:
+            session.clock.start()
