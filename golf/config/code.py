@@ -114,7 +114,12 @@ def to_value(value: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    return _quoted(str(key)) if isinstance(key, str) else to_value(key)
+    """A key of a mapping; the grammar has no quotes here, only backslashes, and reads 1 and true as what they look like."""
+    if not isinstance(key, str):
+        return to_value(key)
+    if not re.fullmatch(r"[\w/\-+.$%*@?|\\()\[\]{}:=, ]+", key, re.ASCII) or _TYPED_TEXT.fullmatch(key) or key != key.strip():
+        raise UserError(f"{key!r} cannot be a key on the command line: Hydra's grammar has no way to write it; use a YAML file")
+    return re.sub(r"([\\()\[\]{}:=, ])", r"\\\1", key)
 
 
 def _quoted(text: str) -> str:

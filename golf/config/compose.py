@@ -60,7 +60,7 @@ class Composer:
         for folder in self.config_dirs:
             if not folder.is_dir():
                 raise UserError(f"--config-dir {folder}: no such folder; type the path of a folder with config groups")
-            search_path.append("command-line", f"file://{folder.resolve()}")
+            search_path.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
         self.loader = ConfigLoaderImpl(search_path)
 
     def load(self, overrides: Sequence[str]) -> Any:
