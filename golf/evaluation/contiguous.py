@@ -17,7 +17,7 @@ class Contiguous:
     rescoring = "forbid"
     interleaved = False
 
-    def __init__(self, seq_len: int = 0, batch_tokens: int = 65_536, max_tokens: int = 0) -> None:
+    def __init__(self, seq_len: int = 0, batch_tokens: int = 0, max_tokens: int = 0) -> None:
         if seq_len < 0:
             raise UserError(f"eval.seq_len={seq_len}: allowed is 0 (as in training) or a number of tokens, e.g. 1024")
         self.seq_len = seq_len

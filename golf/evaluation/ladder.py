@@ -15,7 +15,7 @@ class Ladder:
     """Contiguous and sliding windows of the same length (0: the length the model was trained at)."""
 
     def __init__(
-        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 65_536, max_tokens: int = 0
+        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 0, max_tokens: int = 0
     ) -> None:
         self.batch_tokens = batch_tokens
         self.max_tokens = max_tokens

@@ -20,6 +20,8 @@ from golf.errors import UserError
 from golf.evaluation.bpb import Score
 from golf.evaluation.ledger import Coverage, Ledger
 
+# Logits held at once where batch_tokens is 0: 64 MB of float32 on a CPU (larger batches are slower there), else 512 MB.
+CPU_LOGITS, ACCELERATOR_LOGITS, MAX_BATCH_TOKENS = 1 << 24, 1 << 27, 65_536
 BYTE_COUNT_CHUNK = 1 << 22  # targets whose bytes are counted at once: bounds the memory, whatever the split's length
 
 
@@ -131,7 +133,11 @@ def rank_share(windows: Sequence[Window], rank: int, world: int, interleaved: bo
 def window_batches(
     evaluator: Evaluator, num_tokens: int, batch_tokens: int, rank: int = 0, world: int = 1
 ) -> list[list[Window]]:
-    """This rank's windows in batches of one shape: equal length and equal scored part, at most batch_tokens tokens."""
+    """This rank's windows in batches of one shape: equal length and equal scored part, at most batch_tokens tokens.
+
+    Where batch_tokens is 0, batches are those of a CPU and a small vocabulary.
+    """
+    batch_tokens = batch_tokens or derived_batch_tokens("cpu", 1024)
     batches: list[list[Window]] = []
     for window in rank_share(evaluator.windows(num_tokens), rank, world, evaluator.interleaved):
         last = batches[-1] if batches else None
@@ -140,6 +146,12 @@ def window_batches(
         else:
             batches.append([window])
     return batches
+
+
+def derived_batch_tokens(device: Any, vocab_size: int) -> int:
+    """Tokens per forward pass that keep the logits within a fixed memory."""
+    logits = CPU_LOGITS if torch.device(device).type == "cpu" else ACCELERATOR_LOGITS
+    return min(max(logits // vocab_size, 1), MAX_BATCH_TOKENS)
 
 
 def score_windows(
@@ -179,7 +191,7 @@ def evaluate(
     byte_table: Any,
     evaluator: Evaluator,
     device: Any = "cpu",
-    batch_tokens: int = 65_536,
+    batch_tokens: int = 0,
     rank: int = 0,
     world: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -188,13 +200,15 @@ def evaluate(
 ) -> Evaluation:
     """Score `tokens` with `model(ids_BT, targets_BT, reduction="none") -> nll_BT` under a protocol.
 
-    progress(done, total) is called after each batch with numbers of windows. With world > 1 the result is this rank's
-    part; with `sum_over_ranks` (sums a tensor over ranks) it is the whole, bit-equal for any world size.
+    batch_tokens = 0 derives the batch from device and vocabulary. progress(done, total) is called after each batch with
+    numbers of windows. With world > 1 the result is this rank's part; with `sum_over_ranks` (sums a tensor over ranks)
+    it is the whole.
     """
     if len(tokens) - 1 < evaluator.seq_len:
         validation_tokens(tokens, evaluator.seq_len)  # raises
     check_vocabulary(model, tokens)
     begun = time.perf_counter()
+    batch_tokens = batch_tokens or derived_batch_tokens(device, getattr(model, "vocab_size", 1024))
     batches = window_batches(evaluator, len(tokens), batch_tokens, rank, world)
     if world == 1 and not batches:
         raise UserError(f"{describe_evaluator(evaluator)} scores nothing in {len(tokens):,} tokens: use a longer split")

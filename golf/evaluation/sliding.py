@@ -22,7 +22,7 @@ class Sliding:
     """Windows of `seq_len` tokens (0: the length the model was trained at) every `stride` tokens."""
 
     def __init__(
-        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 65_536, max_tokens: int = 0
+        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 0, max_tokens: int = 0
     ) -> None:
         if tail not in SLIDING_TAILS:
             raise UserError(f"eval.tail={tail!r}: allowed are {', '.join(SLIDING_TAILS)}; type eval.tail=exact")

@@ -77,7 +77,7 @@ def score_case(
     if model_file is None:
         return [unsupported(vector, name, "bpb", missing_tokenizer(sha256, data))]
     tokens = arrays[f"sp{model.vocab_size}.tokens"][: case["tokens_used"]].astype(np.int64)
-    batch_tokens = case.get("val_batch_tokens", 65_536)
+    batch_tokens = case.get("val_batch_tokens", 0)
     result = evaluate(model, tokens, byte_table_from_sentencepiece(model_file), evaluator, batch_tokens=batch_tokens)
     return [
         measured(vector, name, "val_loss", abs(result.nats_per_token - case["val_loss"]), SCORE_TOLERANCE),

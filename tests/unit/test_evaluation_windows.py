@@ -9,7 +9,13 @@ from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ladder import Ladder
 from golf.evaluation.ledger import Ledger
-from golf.evaluation.protocol import NoEvaluation, rank_share, validation_tokens, window_batches
+from golf.evaluation.protocol import (
+    NoEvaluation,
+    derived_batch_tokens,
+    rank_share,
+    validation_tokens,
+    window_batches,
+)
 from golf.evaluation.sliding import Sliding
 
 
@@ -95,3 +101,11 @@ def test_plans_take_the_training_length():
     assert Sliding(seq_len=32, stride=16).evaluators(128)["sliding"].seq_len == 32
     assert list(Sliding(tail="rescored").evaluators(128)) == ["sliding_rescored"]
     assert NoEvaluation().evaluators(128) == {}
+
+
+def test_batch_size_is_derived_from_the_logits():
+    assert derived_batch_tokens("cpu", 1024) == 16_384
+    assert derived_batch_tokens("cpu", 8192) == 2048
+    assert derived_batch_tokens("cuda", 1024) == 65_536
+    assert derived_batch_tokens("cuda", 8192) == 16_384
+    assert derived_batch_tokens("cpu", 1 << 30) == 1
