@@ -64,7 +64,9 @@ def _check_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-dir", type=Path, action="append", default=[], help="a further folder with config groups")
+    parser.add_argument(
+        "--config-dir", type=Path, action="append", default=[], help="a further folder with config groups"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -83,7 +85,9 @@ def ls(argv: Sequence[str]) -> int:
         found = select(found, arguments.group)
     if arguments.json:
         listed = {
-            group: [{"name": o.name, "description": o.description, "command": o.command, "path": str(o.path)} for o in items]
+            group: [
+                {"name": o.name, "description": o.description, "command": o.command, "path": str(o.path)} for o in items
+            ]
             for group, items in found.items()
         }
         print(json.dumps(listed, indent=1))
@@ -112,7 +116,12 @@ def show(argv: Sequence[str]) -> int:
     print(OmegaConf.to_yaml(OmegaConf.create(_escaped(config))), end="")
     if values:
         print("# derived")
-        print("\n".join(f"#   {name}: {value:,}" if isinstance(value, int) else f"#   {name}: {value}" for name, value in values.items()))
+        print(
+            "\n".join(
+                f"#   {name}: {value:,}" if isinstance(value, int) else f"#   {name}: {value}"
+                for name, value in values.items()
+            )
+        )
     return 0
 
 

@@ -104,7 +104,9 @@ def _check_node(node: dict[str, Any], path: str, findings: Findings) -> None:
 def _unknown_target(path: str, target: str, error: NotFound) -> str:
     place = error.where or "the installed packages and the folders on sys.path"
     if not error.missing:
-        return f"{path}._target_={target} names a module; {offer('', error.names)}; type {path}._target_={target}.<name>"
+        return (
+            f"{path}._target_={target} names a module; {offer('', error.names)}; type {path}._target_={target}.<name>"
+        )
     close = nearest(error.missing, error.names)
     line = f"{path}._target_={target}: {place} has no {error.missing!r}; {offer(error.missing, error.names)}"
     if not error.where:
@@ -128,7 +130,9 @@ def _bind(node: dict[str, Any], path: str, signature: Signature, findings: Findi
                 unset = [key for key in parameters if key not in supplied]
                 findings.errors.append(_unknown_key(path, name, value, unset, signature.target))
         elif value == MISSING:
-            findings.errors.append(f"{path}.{name} is required by {signature.target}; type {_typed(path, parameters[name])}")
+            findings.errors.append(
+                f"{path}.{name} is required by {signature.target}; type {_typed(path, parameters[name])}"
+            )
         elif not fits(value, parameters[name].annotation, parameters[name].scope):
             findings.errors.append(_wrong_type(path, value, parameters[name]))
     if node.get("_partial_"):

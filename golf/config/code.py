@@ -32,7 +32,9 @@ def to_expression(node: Any) -> tuple[str, Imports]:
     owners: dict[str, str] = {}
     for module, name in sorted(imports):
         if owners.setdefault(name, module) != module:
-            raise UserError(f"{name} is defined in {owners[name]} and in {module}: rename one, so one file can hold both")
+            raise UserError(
+                f"{name} is defined in {owners[name]} and in {module}: rename one, so one file can hold both"
+            )
     return source, imports
 
 
@@ -117,8 +119,14 @@ def _key(key: Any) -> str:
     """A key of a mapping; the grammar has no quotes here, only backslashes, and reads 1 and true as what they look like."""
     if not isinstance(key, str):
         return to_value(key)
-    if not re.fullmatch(r"[\w/\-+.$%*@?|\\()\[\]{}:=, ]+", key, re.ASCII) or _TYPED_TEXT.fullmatch(key) or key != key.strip():
-        raise UserError(f"{key!r} cannot be a key on the command line: Hydra's grammar has no way to write it; use a YAML file")
+    if (
+        not re.fullmatch(r"[\w/\-+.$%*@?|\\()\[\]{}:=, ]+", key, re.ASCII)
+        or _TYPED_TEXT.fullmatch(key)
+        or key != key.strip()
+    ):
+        raise UserError(
+            f"{key!r} cannot be a key on the command line: Hydra's grammar has no way to write it; use a YAML file"
+        )
     return re.sub(r"([\\()\[\]{}:=, ])", r"\\\1", key)
 
 

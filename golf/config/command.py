@@ -16,7 +16,11 @@ from golf.errors import UserError
 
 
 def check_command(
-    name: str, overrides: Sequence[str], config_dirs: Sequence[Path] = (), multirun: bool = False, folder: Path | None = None
+    name: str,
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path] = (),
+    multirun: bool = False,
+    folder: Path | None = None,
 ) -> Findings:
     """All findings of `python <name>.py <overrides>`; sweeps are expanded when `multirun`."""
     _put_on_path(config_dirs)

@@ -89,7 +89,10 @@ class Composer:
 
 
 def compose(
-    name: str = "train", overrides: Iterable[str] = (), config_dirs: Iterable[Path | str] = (), folder: Path | None = None
+    name: str = "train",
+    overrides: Iterable[str] = (),
+    config_dirs: Iterable[Path | str] = (),
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """One resolved config (see Composer.compose); `config_dirs` are further folders with config groups."""
     folders = tuple(Path(item) for item in config_dirs)

@@ -45,7 +45,9 @@ MOVED: dict[str, Moved] = {
     ),
     "trainer.gradient_clip_val": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
     "trainer.gradient_clip_algorithm": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
-    "trainer.callbacks": Moved("callbacks are a group of nodes", "callbacks=<option> or +callbacks.<name>._target_=<class>"),
+    "trainer.callbacks": Moved(
+        "callbacks are a group of nodes", "callbacks=<option> or +callbacks.<name>._target_=<class>"
+    ),
     "trainer.logger": Moved("loggers are a group of nodes", "logger=<option>"),
 }
 
@@ -188,7 +190,9 @@ def windows(config: Config) -> list[str]:
     if stride is not None and stride < 1:
         return [f"eval.stride={stride:g} must be at least 1; type eval.stride=64"]
     if stride and seq_len and stride > seq_len:
-        return [f"eval.stride={stride:g} leaves targets unscored: a window has {seq_len:g} tokens; type eval.stride={seq_len:g}"]
+        return [
+            f"eval.stride={stride:g} leaves targets unscored: a window has {seq_len:g} tokens; type eval.stride={seq_len:g}"
+        ]
     return []
 
 

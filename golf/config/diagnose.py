@@ -81,7 +81,7 @@ def _bad_grammar(text: str, error: BaseException) -> str:
     if not sign and not text.startswith("~"):
         return f"{text}: an override is key=value; type {text}=<value>"
     if re.fullmatch(r"[+~]{0,2}[\w./@:$-]+", key):
-        return f"{text}: the value needs quotes of Hydra's grammar; type \"{key}={_quote_all(value)}\""
+        return f'{text}: the value needs quotes of Hydra\'s grammar; type "{key}={_quote_all(value)}"'
     return f"{text}: not a valid override ({_first_line(error)}); type key=value"
 
 
@@ -267,7 +267,11 @@ def _unknown_key(case: _Case, config: Any, override: Any, parent: str, missing: 
         return f"{text}: {where} has no key {missing!r} as it is chosen; type {chosen} {key}={value}"
     line = f"{text}: {where} has no key {missing!r}; {offer(missing, [*names, *groups])}"
     if not close:
-        return line if not parent or not _is_value(config, parent) else f"{text}: {parent} is a value; type {parent}={value}"
+        return (
+            line
+            if not parent or not _is_value(config, parent)
+            else f"{text}: {parent} is a value; type {parent}={value}"
+        )
     rest = key[len(parent) + 1 if parent else 0 :].split(".", 1)
     fixed = ".".join(part for part in (parent, close[0], rest[1] if len(rest) > 1 else "") if part)
     return f"{line}; type {fixed}={value}"

@@ -68,7 +68,9 @@ def render(records: list[dict[str, Any]], folder: Path) -> str:
         value = record["objective"]
         shown = "-" if value is None else f"{value:.4f}" + ("*" if value == min(known) else "")
         state = record["state"] if record["state"] == "done" else f"failed: {record['error']}"
-        rows.append([str(record["job"]), " ".join(texts) or "-", shown, state, f"{record['seconds']:.1f}", record["folder"]])
+        rows.append(
+            [str(record["job"]), " ".join(texts) or "-", shown, state, f"{record['seconds']:.1f}", record["folder"]]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([f"{len(records)} jobs in {folder}" + (" (* best)" if known else ""), *lines])

@@ -11,7 +11,9 @@ from golf.errors import UserError
 
 
 def test_build_gives_plain_containers_and_takes_keywords():
-    node = OmegaConf.create({"_target_": "builtins.dict", "a": [1, {"_target_": "fractions.Fraction", "_args_": [1, 3]}]})
+    node = OmegaConf.create(
+        {"_target_": "builtins.dict", "a": [1, {"_target_": "fractions.Fraction", "_args_": [1, 3]}]}
+    )
     built = build(node, b=2)
     assert type(built["a"]) is list
     assert (built["a"][1].denominator, built["b"]) == (3, 2)
@@ -19,7 +21,9 @@ def test_build_gives_plain_containers_and_takes_keywords():
 
 
 def test_a_refused_value_names_its_path():
-    config = OmegaConf.create({"optim": {"inner": {"_target_": "fractions.Fraction", "_args_": ["abc"]}, "_target_": "builtins.dict"}})
+    config = OmegaConf.create(
+        {"optim": {"inner": {"_target_": "fractions.Fraction", "_args_": ["abc"]}, "_target_": "builtins.dict"}}
+    )
     with pytest.raises(UserError, match=r"^optim\.inner: Invalid literal for Fraction: 'abc'$"):
         build(config.optim)
     with pytest.raises(UserError, match=r"^average: "):
@@ -39,7 +43,9 @@ def test_resolvers(monkeypatch):
     resolvers.register()
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    config = OmegaConf.create({"a": "${rank0:.hydra}", "b": "${mul:2,3}", "c": "${mul:2,0.5}", "d": "${run_id:}", "e": "${run_id:}"})
+    config = OmegaConf.create(
+        {"a": "${rank0:.hydra}", "b": "${mul:2,3}", "c": "${mul:2,0.5}", "d": "${run_id:}", "e": "${run_id:}"}
+    )
     assert (config.a, config.b, config.c) == (".hydra", 6, 1.0)
     assert config.d == config.e
     monkeypatch.setenv("RANK", "1")

@@ -43,7 +43,13 @@ def test_nodes_become_constructor_calls():
 
 
 def test_plain_values_and_positional_arguments():
-    node = {"_target_": "builtins.dict", "_args_": [[["a", None]]], "b": [1, {"c": float("inf")}], "d": 'say "no"', "e": True}
+    node = {
+        "_target_": "builtins.dict",
+        "_args_": [[["a", None]]],
+        "b": [1, {"c": float("inf")}],
+        "d": 'say "no"',
+        "e": True,
+    }
     source, imports = to_expression(node)
     assert imports == set()
     assert evaluate(source, imports) == {"a": None, "b": [1, {"c": float("inf")}], "d": 'say "no"', "e": True}

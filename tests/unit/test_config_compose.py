@@ -128,7 +128,9 @@ def test_technique_in_a_folder_of_its_own(tree, tmp_path, monkeypatch):
 
 def test_sweeps_are_expanded_for_checking(tree):
     composer = Composer("train", (), tree)
-    found = variants(composer, ["seed=1,2,3", "name=x", "optim.matrix_lr=interval(0.1,1)", "budget.max_steps=range(1,3)"])
+    found = variants(
+        composer, ["seed=1,2,3", "name=x", "optim.matrix_lr=interval(0.1,1)", "budget.max_steps=range(1,3)"]
+    )
     assert found[0] == ["seed=1", "name=x", "optim.matrix_lr=0.1", "budget.max_steps=1"]
     assert [item[0] for item in found] == ["seed=1", "seed=2", "seed=3", "seed=1"]
     assert len(variants(composer, ["seed=range(1000)"])) == 24

@@ -80,7 +80,9 @@ def test_every_cross_check_has_a_case():
 @pytest.mark.parametrize("check", cross_checks.CROSS_CHECKS)
 def test_cross_checks_ignore_what_they_do_not_know(check):
     assert check({}) == []
-    check({"model": None, "data": [1], "trainer": 3, "budget": "x", "schedule": None, "eval": {"stride": "x"}, "seed": 1})
+    check(
+        {"model": None, "data": [1], "trainer": 3, "budget": "x", "schedule": None, "eval": {"stride": "x"}, "seed": 1}
+    )
 
 
 def test_sentencepiece_size_is_counted_without_the_library(tmp_path):
@@ -97,7 +99,10 @@ def test_keys_that_nothing_reads(tmp_path):
     (tmp_path / "hardware").mkdir()
     (tmp_path / "train.yaml").write_text("defaults:\n  - hardware: cpu\nseed: 1\nhardware:\n  extra: 1\n")
     (tmp_path / "hardware" / "cpu.yaml").write_text("devices: 1\n")
-    assert undeclared({"seed": 1, "hardware": {"devices": 1, "extra": 2, "x": {"_target_": "a.b"}}}, "train", tmp_path) == []
+    assert (
+        undeclared({"seed": 1, "hardware": {"devices": 1, "extra": 2, "x": {"_target_": "a.b"}}}, "train", tmp_path)
+        == []
+    )
     lines = undeclared({"sed": 1, "hardware": {"device": 2}}, "train", tmp_path)
     assert lines[0].endswith("type seed=1")
     assert lines[1].endswith("type hardware.devices=2")

@@ -12,7 +12,7 @@ from golf.config.annotations import describe, fits, literals
 from golf.config.signatures import signature_of
 from golf.config.static import NotFound
 
-MODULE = '''
+MODULE = """
     import enum
     from collections.abc import Callable
     from dataclasses import KW_ONLY, dataclass, field
@@ -66,13 +66,15 @@ MODULE = '''
 
     alias = function
     made = print(1) if False else None
-'''
+"""
 
 
 @pytest.fixture
 def technique(tmp_path, monkeypatch):
     (tmp_path / "technique").mkdir()
-    (tmp_path / "technique" / "__init__.py").write_text("from .parts import Base as Root, function\nfrom .parts import *\n")
+    (tmp_path / "technique" / "__init__.py").write_text(
+        "from .parts import Base as Root, function\nfrom .parts import *\n"
+    )
     (tmp_path / "technique" / "parts.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -129,7 +131,9 @@ def test_what_does_not_exist(technique, target, missing):
 
 def test_lightning_comes_from_the_table():
     assert "patience" in names("lightning.pytorch.callbacks.EarlyStopping")
-    assert names("lightning.pytorch.callbacks.early_stopping.EarlyStopping") == names("pytorch_lightning.callbacks.EarlyStopping")
+    assert names("lightning.pytorch.callbacks.early_stopping.EarlyStopping") == names(
+        "pytorch_lightning.callbacks.EarlyStopping"
+    )
     assert signature_of("lightning.pytorch.loggers.WandbLogger").open_keys
 
 
