@@ -14,6 +14,7 @@ from torch import Tensor
 
 from golf.clock import BudgetClock
 from golf.config.build import build
+from golf.data.dataset import check_prepared
 from golf.data.stream import SequentialStream
 from golf.errors import GolfError, UserError
 from golf.loop import seed_everything
@@ -114,7 +115,7 @@ def open_session(
     dataset = build(config["data"])
     vocab_size = config["model"]["vocab_size"]
     if rank == 0:
-        dataset.check(prepared, vocab_size)
+        check_prepared(prepared, dataset.seq_len, vocab_size)
     evaluation = build(config["eval"])
     tokens = prepared.validation_tokens(vocab_size)
     seed_everything(config["seed"])
