@@ -26,7 +26,8 @@ class GPT(nn.Module):
     Args:
         vocab_size, num_layers, width, num_heads, num_kv_heads: sizes; heads divide the width, kv heads the heads.
         mlp_mult: hidden units of the MLP as a multiple of the width (rounded to an integer; 2.6 is allowed).
-        embedding, attention, mlp, residual, rope: factories, called with the sizes.
+        embedding, attention, mlp, residual, rope: factories, called with the sizes. An embedding also offers
+            after_norm(x [B, T, D], ids) -> [B, T, D] and, for a tied head, logits(x).
         depth: num_layers -> visits.
         initialise: edits the finished model in place.
         tie_embeddings: use the embedding table as the output head.
@@ -80,6 +81,7 @@ class GPT(nn.Module):
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype."""
         x_BTD = rms_norm(self.tok_emb(ids_BT).to(self.compute_dtype))
+        x_BTD = self.tok_emb.after_norm(x_BTD, ids_BT)
         cos_TE2, sin_TE2 = self.rope(ids_BT.shape[1], self.compute_dtype)
         context = Context(cos_TE2, sin_TE2, ids_BT, x_BTD, depth=len(self.visits))
         skips: list[Tensor] = []

@@ -33,5 +33,5 @@ class BaselineInitialiser:
             for parameter in model.parameters():
                 parameter.copy_(parameter.to(torch.bfloat16).to(parameter.dtype))
         for module in model.modules():
-            if isinstance(module, TokenEmbedding):
+            if isinstance(module, nn.Embedding) and hasattr(module, "table_dtype"):
                 module.weight.data = module.weight.data.to(module.table_dtype)

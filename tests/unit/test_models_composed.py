@@ -1,0 +1,105 @@
+"""Embedding with additions inside the whole model: order of the parts, names, causality, unchanged baseline draws."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from golf.models.attention.grouped_query import GroupedQueryAttention
+from golf.models.depth import unet_depth
+from golf.models.embedding.bigram_hash import BigramHash
+from golf.models.embedding.composed import ComposedEmbedding
+from golf.models.embedding.smear_gate import SmearGate
+from golf.models.embedding.token import TokenEmbedding
+from golf.models.gpt import GPT
+from golf.models.initialise import BaselineInitialiser
+from golf.models.layers import rms_norm
+from golf.models.mlp.leaky_relu_power import LeakyReluPower
+from golf.models.mlp.relu_power import ReluPower
+from golf.models.residual.x0_mix import X0MixBlock
+from golf.models.roles import roles_of
+from golf.models.rope import Rope
+
+BIGRAM = partial(BigramHash, buckets=32, columns=8)
+
+
+def network(embedding, **changes) -> GPT:
+    torch.manual_seed(3)
+    parts = {
+        "attention": GroupedQueryAttention,
+        "mlp": ReluPower,
+        "residual": X0MixBlock,
+        "rope": Rope,
+        "depth": unet_depth,
+        "initialise": BaselineInitialiser(),
+        "compute_dtype": "float32",
+    }
+    return GPT(50, 2, 32, 2, 1, 2, embedding=embedding, **(parts | changes))
+
+
+@pytest.fixture
+def composed() -> GPT:
+    model = network(partial(ComposedEmbedding, bigram=BIGRAM, smear=SmearGate))
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+def test_bigram_before_the_norm_and_smear_after_it(composed):
+    ids_BT = torch.randint(0, 50, (2, 9))
+    found = []
+    composed.blocks[0].register_forward_pre_hook(lambda module, arguments: found.append(arguments))
+    composed.hidden(ids_BT)
+    (x_BTD, context) = found[0]
+    embedding = composed.tok_emb
+    summed = embedding.weight[ids_BT] + embedding.bigram(ids_BT)
+    expected = embedding.smear(rms_norm(summed), ids_BT)
+    torch.testing.assert_close(x_BTD, expected)
+    torch.testing.assert_close(context.x0_BTD, expected)
+
+
+def test_the_model_stays_causal(composed):
+    ids_BT = torch.randint(0, 50, (1, 12), generator=torch.Generator().manual_seed(0))
+    changed = ids_BT.clone()
+    changed[0, 7] = (changed[0, 7] + 1) % 50
+    with torch.no_grad():
+        before, after = composed(ids_BT), composed(changed)
+    torch.testing.assert_close(before[:, :7], after[:, :7], rtol=0, atol=0)
+    assert not torch.allclose(before[:, 7], after[:, 7])
+    assert not torch.allclose(before[:, 8], after[:, 8])
+
+
+def test_names_and_roles(composed):
+    roles = roles_of(composed)
+    assert roles["tok_emb.weight"] == "embedding"
+    assert roles["tok_emb.bigram.embed.weight"] == "table"
+    assert roles["tok_emb.bigram.proj.weight"] == "matrix"
+    assert roles["tok_emb.bigram.scale"] == "scalar"
+    assert roles["tok_emb.smear.gate"] == "gate"
+
+
+def test_without_additions_it_is_the_token_embedding():
+    plain, empty = network(TokenEmbedding), network(ComposedEmbedding)
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), empty.state_dict().values(), strict=True))
+    ids_BT = torch.randint(0, 50, (2, 9))
+    assert torch.equal(plain(ids_BT), empty(ids_BT))
+
+
+def test_table_is_stored_as_asked():
+    model = network(partial(ComposedEmbedding, table_dtype="bfloat16", bigram=partial(BIGRAM, table_dtype="bfloat16")))
+    assert model.tok_emb.weight.dtype == model.tok_emb.bigram.embed.weight.dtype == torch.bfloat16
+    assert model.tok_emb.bigram.proj.weight.dtype == torch.float32
+    model(torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.int64)).backward()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_leaky_relu_power_formula(slope):
+    torch.manual_seed(0)
+    mlp = LeakyReluPower(width=8, hidden=20, slope=slope)
+    torch.nn.init.normal_(mlp.proj.weight)
+    x_D = torch.randn(8)
+    h_F = mlp.fc.weight @ x_D
+    expected = mlp.proj.weight @ torch.where(h_F > 0, h_F, slope * h_F) ** 2
+    torch.testing.assert_close(mlp(x_D[None, None])[0, 0], expected)
