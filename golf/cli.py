@@ -1,6 +1,6 @@
 """The `golf` command: ls, show and check here; every other subcommand is a module that is imported when it is called.
 
-Invariant: `golf --help`, `golf ls`, `golf show`, `golf check` and every error of theirs import neither torch nor lightning.
+Invariant: `golf --help`, ls, show, check and every error of theirs import neither torch nor lightning.
 """
 
 from __future__ import annotations

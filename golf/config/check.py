@@ -154,7 +154,7 @@ def _unknown_key(path: str, name: str, value: Any, valid: list[str], target: str
     line = f"{path}.{name}{shown}: {target} has no such key; {offer(name, valid)}"
     if close:
         return f"{line}; type {to_override(f'{path}.{close[0]}', value)}"
-    return f"{line}; leave {path}.{name} out"
+    return f"{line}; leave it out, or type ~{path}.{name} where a file sets it"
 
 
 def _typed(path: str, parameter: Parameter) -> str:

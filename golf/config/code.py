@@ -116,7 +116,7 @@ def to_value(value: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    """A key of a mapping; the grammar has no quotes here, only backslashes, and reads 1 and true as what they look like."""
+    """A key of a mapping: the grammar has backslashes here but no quotes, and reads 1 and true as they look."""
     if not isinstance(key, str):
         return to_value(key)
     if (
@@ -144,7 +144,7 @@ def to_override(key: str, value: Any) -> str:
 
 
 def to_shell(overrides: Iterable[str] | Mapping[str, Any]) -> str:
-    """One shell line of overrides; a mapping's values are quoted for Hydra first, given overrides are kept as they are."""
+    """One shell line of overrides; a mapping's values are quoted for Hydra first, overrides are kept as they are."""
     if isinstance(overrides, Mapping):
         overrides = [to_override(key, value) for key, value in overrides.items()]
     return " ".join(shlex.quote(override) for override in overrides)

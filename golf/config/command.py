@@ -23,7 +23,7 @@ def check_command(
     folder: Path | None = None,
 ) -> Findings:
     """All findings of `python <name>.py <overrides>`; sweeps are expanded when `multirun`."""
-    _put_on_path(config_dirs)
+    put_on_path(config_dirs)
     composer = Composer(name, tuple(config_dirs), folder) if folder else Composer(name, tuple(config_dirs))
     findings = Findings()
     for candidate in variants(composer, overrides) if multirun else [list(overrides)]:
@@ -59,7 +59,7 @@ def _check_one(composer: Composer, overrides: list[str]) -> Findings:
     return findings
 
 
-def _put_on_path(config_dirs: Sequence[Path]) -> None:
+def put_on_path(config_dirs: Sequence[Path]) -> None:
     """Techniques in the working folder are importable, as they are for the scripts in it."""
     import sys
 

@@ -7,49 +7,14 @@ Add one: write the function, append it to CROSS_CHECKS, and test it with one goo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from golf.config.code import to_override
+from golf.config.moved import MOVED
 from golf.config.nearest import nearest
+from golf.config.tokenizer_size import tokenizer_size
 
 Config = dict[str, Any]
-
-
-class Moved(NamedTuple):
-    """Why a well-known key is refused, and which override does what was meant."""
-
-    reason: str
-    instead: str
-
-    def line(self, path: str, value: object) -> str:
-        """The refusal of `path=value`, with the value carried over where it means the same."""
-        same = isinstance(value, int | float) and not isinstance(value, bool)
-        instead = self.instead.replace("<N>", f"{value}") if same else self.instead
-        return f"{path}={value}: {self.reason}; type {instead}"
-
-
-MOVED: dict[str, Moved] = {
-    "trainer.devices": Moved("devices are started by golf, one process each", "hardware.devices=<N>"),
-    "trainer.num_nodes": Moved("nodes are torchrun's own argument", "torchrun --nnodes=<N> … train.py …"),
-    "trainer.strategy": Moved("the strategy follows from the devices", "hardware.devices=<N>"),
-    "trainer.accelerator": Moved("the device is chosen by the hardware group", "hardware=<option>"),
-    "trainer.precision": Moved("weights are float32, activations the model's dtype", "model.compute_dtype=bfloat16"),
-    "trainer.max_time": Moved("training time has one clock", "budget.max_seconds=<seconds>"),
-    "trainer.max_steps": Moved("steps have one limit", "budget.max_steps=<N>"),
-    "trainer.max_epochs": Moved("the token stream is endless; a run ends by its budget", "budget.max_steps=<steps>"),
-    "trainer.min_steps": Moved("a run ends by its budget", "budget.max_steps=<N>"),
-    "trainer.min_epochs": Moved("a run ends by its budget", "budget.max_steps=<N>"),
-    "trainer.accumulate_grad_batches": Moved(
-        "accumulation follows from the tokens of a step and the devices", "data.tokens_per_step=<tokens>"
-    ),
-    "trainer.gradient_clip_val": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
-    "trainer.gradient_clip_algorithm": Moved("clipping belongs to the optimizer", "optim.clip_norm=<value>"),
-    "trainer.callbacks": Moved(
-        "callbacks are a group of nodes", "callbacks=<option> or +callbacks.<name>._target_=<class>"
-    ),
-    "trainer.logger": Moved("loggers are a group of nodes", "logger=<option>"),
-}
 
 
 def get(config: Any, path: str) -> Any:
@@ -62,7 +27,9 @@ def get(config: Any, path: str) -> Any:
 def number(config: Config, path: str) -> float | None:
     """The number at a dotted path, or None if it is absent or not a number."""
     value = get(config, path)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _positive(config: Config, path: str) -> float | None:
@@ -88,13 +55,13 @@ def model_sizes(config: Config) -> list[str]:
         allowed = [n for n in range(1, int(width) // 2 + 1) if width % n == 0 and (width // n) % 2 == 0]
         best = min(allowed, key=lambda n: (abs(n - heads), n), default=1)
         lines.append(
-            f"model.num_heads={heads:g} must divide model.width={width:g} into even head widths; type model.num_heads={best}"
+            f"model.num_heads={heads} must divide model.width={width} into even widths; type model.num_heads={best}"
         )
     if heads and kv_heads and heads % kv_heads:
         allowed = [n for n in range(1, int(heads) + 1) if heads % n == 0]
         best = min(allowed, key=lambda n: (abs(n - kv_heads), n))
         lines.append(
-            f"model.num_kv_heads={kv_heads:g} must divide model.num_heads={heads:g}; type model.num_kv_heads={best}"
+            f"model.num_kv_heads={kv_heads} must divide model.num_heads={heads}; type model.num_kv_heads={best}"
         )
     return lines
 
@@ -123,15 +90,15 @@ def token_batches(config: Config) -> list[str]:
         unit = seq_len * (spans or 1)
         if tokens % unit:
             best = max(round(tokens / unit), 1) * unit
-            parts = f"data.seq_len={seq_len:g}" + (f" x data.spans_per_step={spans:g}" if spans else "")
+            parts = f"data.seq_len={seq_len}" + (f" x data.spans_per_step={spans}" if spans else "")
             lines.append(
-                f"data.tokens_per_step={tokens:g} is not a multiple of {parts} = {unit:g}; type data.tokens_per_step={best:g}"
+                f"data.tokens_per_step={tokens} is not a multiple of {parts} = {unit}; type data.tokens_per_step={best}"
             )
     if spans and devices and spans % devices:
         best = max(n for n in range(1, int(spans) + 1) if spans % n == 0 and n <= devices)
         lines.append(
-            f"hardware.devices={devices:g} must divide data.spans_per_step={spans:g}; "
-            f"type hardware.devices={best} or data.spans_per_step={max(1, round(spans / devices)) * devices:g}"
+            f"hardware.devices={devices} must divide data.spans_per_step={spans}; "
+            f"type hardware.devices={best} or data.spans_per_step={max(1, round(spans / devices)) * devices}"
         )
     return lines
 
@@ -188,10 +155,10 @@ def windows(config: Config) -> list[str]:
     stride, seq_len = number(config, "eval.stride"), _positive(config, "eval.seq_len")
     seq_len = seq_len or _positive(config, "data.seq_len")
     if stride is not None and stride < 1:
-        return [f"eval.stride={stride:g} must be at least 1; type eval.stride=64"]
+        return [f"eval.stride={stride} must be at least 1; type eval.stride=64"]
     if stride and seq_len and stride > seq_len:
         return [
-            f"eval.stride={stride:g} leaves targets unscored: a window has {seq_len:g} tokens; type eval.stride={seq_len:g}"
+            f"eval.stride={stride} leaves targets unscored: a window has {seq_len} tokens; type eval.stride={seq_len}"
         ]
     return []
 
@@ -207,7 +174,7 @@ def schedule_fractions(config: Config) -> list[str]:
         steps = node.get("warmdown_steps")
         if isinstance(steps, int) and max_steps and not max_seconds and steps > max_steps:
             lines.append(
-                f"{path}.warmdown_steps={steps} is longer than budget.max_steps={max_steps:g}: the full rate is never "
+                f"{path}.warmdown_steps={steps} is longer than budget.max_steps={max_steps}: the full rate is never "
                 f"reached; type {path}.warmdown_steps={max(1, int(max_steps // 2))}"
             )
     return lines
@@ -224,7 +191,7 @@ def _fractions_of(node: Config, path: str) -> list[str]:
     if total > 1 and not lines:
         rest = 1 - node["warmup_fraction"]
         lines.append(
-            f"{path}.warmup_fraction + {path}.warmdown_fraction = {total:g} exceed 1; type {path}.warmdown_fraction={rest:g}"
+            f"{path}: warmup_fraction + warmdown_fraction = {total:g} exceed 1; type {path}.warmdown_fraction={rest:g}"
         )
     return lines
 
@@ -254,10 +221,10 @@ def vocabulary(config: Config) -> list[str]:
         if (size := _positive(config, path))
     }
     path = get(config, "tokenizer.path")
-    pieces = _tokenizer_size(path) if isinstance(path, str) else None
+    pieces = tokenizer_size(path) if isinstance(path, str) else None
     if pieces:
         return [
-            f"{key}={size} differs from the {pieces} tokens of tokenizer.path={path}; type tokenizer.vocab_size={pieces}"
+            f"{key}={size}: tokenizer.path={path} has {pieces} tokens; type tokenizer.vocab_size={pieces}"
             for key, size in list(sizes.items())[:1]
             if size != pieces
         ]
@@ -265,38 +232,6 @@ def vocabulary(config: Config) -> list[str]:
         listed = ", ".join(f"{key}={size}" for key, size in sizes.items())
         return [f"vocabulary sizes differ: {listed}; set only tokenizer.vocab_size, the others follow it"]
     return []
-
-
-def _tokenizer_size(path: str) -> int | None:
-    """Tokens of the byte tokenizer or of a SentencePiece file (its top-level messages of field 1); None if unknown."""
-    if path == "bytes":
-        return 260
-    file = Path(path)
-    if file.suffix != ".model" or not file.is_file():
-        return None
-    data, position, pieces = file.read_bytes(), 0, 0
-    try:
-        while position < len(data):
-            tag, position = _varint(data, position)
-            if tag & 7 != 2:  # SentencePiece's model has only length-delimited fields at the top
-                return None
-            length, position = _varint(data, position)
-            position += length
-            pieces += tag >> 3 == 1
-    except IndexError:
-        return None
-    return pieces if position == len(data) else None
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, position
 
 
 CROSS_CHECKS: list[Callable[[Config], list[str]]] = [

@@ -66,9 +66,10 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
         print(script_help(name))
         return 0
     arguments = parse(argv)
-    if not _only_shows(arguments) and resolvers.rank() == 0:
-        from golf.config.command import require
+    from golf.config.command import put_on_path, require
 
+    put_on_path(_config_dirs(arguments))
+    if not _only_shows(arguments) and resolvers.rank() == 0:
         require(name, arguments.overrides, _config_dirs(arguments), bool(arguments.multirun))
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

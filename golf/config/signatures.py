@@ -165,7 +165,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 
 def _fields(node: ast.ClassDef, source: Source, depth: int = 0) -> dict[str, Parameter]:
-    """Constructor fields of a dataclass or NamedTuple, inherited ones first (as the generated `__init__` orders them)."""
+    """Constructor fields of a dataclass or NamedTuple, inherited ones first, as in the generated `__init__`."""
     fields: dict[str, Parameter] = {}
     for base in reversed(node.bases):
         found = lookup(source, dotted_name(base) or "")

@@ -53,7 +53,9 @@ def _line(group: str, key: str, value: Any, known: frozenset[str] | set[str]) ->
     shown = path if isinstance(value, dict | list) else to_override(path, value)
     fixed = f"{group}.{close[0]}" if close and group else (close[0] if close else "")
     tail = (
-        f"; type {to_override(fixed, value)}" if fixed and not isinstance(value, dict | list) else f"; leave {path} out"
+        f"; type {to_override(fixed, value)}"
+        if fixed and not isinstance(value, dict | list)
+        else f"; leave it out, or type ~{path} where a file sets it"
     )
     return f"{shown}: nothing reads {path}, it would silently do nothing; {offer(key, known)}{tail}"
 

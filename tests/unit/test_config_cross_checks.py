@@ -26,6 +26,7 @@ CASES = [
         {"data": {"tokens_per_step": 500, "seq_len": 32, "spans_per_step": 8}},
         "type data.tokens_per_step=512",
     ),
+    ("token_batches", {}, {"data": {"tokens_per_step": 1048570, "seq_len": 1024}}, "type data.tokens_per_step=1048576"),
     ("token_batches", {}, {"data": {"spans_per_step": 8}, "hardware": {"devices": 3}}, "type hardware.devices=2"),
     ("windows", {"eval": {"stride": 64, "seq_len": 0}}, {"eval": {"stride": 64, "seq_len": 32}}, "type eval.stride=32"),
     ("windows", {}, {"eval": {"stride": 64, "seq_len": 0}, "data": {"seq_len": 32}}, "type eval.stride=32"),

@@ -1,4 +1,4 @@
-"""The YAML files that are shipped: commands in their first lines compose, options are described, headers are in place."""
+"""The YAML files that are shipped: their first lines compose, options are described, headers are in place."""
 
 from __future__ import annotations
 
