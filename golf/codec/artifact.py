@@ -5,7 +5,7 @@ tensors come back bit for bit as they were evaluated. Layout: golf/codec/contain
 Invariant: packing the same state, network, tokenizer and codec gives the same bytes, in any process.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -76,12 +76,18 @@ def read_artifact(
         codec: the codec it was packed with; None looks it up by the name in the file (any codec that golf has).
         kinds: classes of stored tensors that may occur.
     """
+    choose = only_codec(codec) if codec else import_module("golf.codec.catalogue").codec_named
+    return read_artifact_with(path, choose, kinds)
+
+
+def read_artifact_with(
+    path: str | Path, choose: Callable[[str], Codec], kinds: Sequence[type[StoredTensor]] = STORED_KINDS
+) -> Artifact:
+    """`read_artifact` with codecs by name from `choose`: a program that has one codec need not carry all of them."""
     where = str(path)
     blob = read_whole_file(path)
 
     def read() -> Artifact:
-        # By name, not by import: a program that passes its one codec need not carry the catalogue of all of them.
-        choose = only_codec(codec) if codec else import_module("golf.codec.catalogue").codec_named
         header, found, start = read_header(blob, choose, where)
         tensors, classes = tensors_from_sections(header, read_sections(blob, header, found, start, where), kinds)
         network, tokenizer = header["network"], header["tokenizer"]

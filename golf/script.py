@@ -1,0 +1,294 @@
+"""The main program of an exported single file: train, average, quantise, pack, read the artifact back and score it.
+
+The exported `train_gpt.py` is the core modules a run uses, its configuration as a `Program`, and this main. Order and
+effects are those of the training run (seed, build, warm up and restore, loop), so that with the same data the losses
+are the same; `--eval-only` scores an artifact with nothing but this file, the tokenizer and the validation shards.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from golf.clock import Budget, BudgetClock
+from golf.codec.artifact import pack, read_artifact_with
+from golf.codec.container import only_codec
+from golf.codec.protocol import Codec
+from golf.data.shards import Shards, train_shards, validation_shards
+from golf.data.stream import SequentialStream
+from golf.data.tokenizer import Tokenizer, load_tokenizer
+from golf.errors import GolfError, UserError
+from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
+from golf.loop import seed_everything, train, warm_up
+from golf.models.roles import roles_of
+from golf.optim.averaging import Ema
+from golf.optim.composite import Composite
+from golf.optim.schedules import Schedules
+from golf.quant.plan import QuantPlan
+
+FIRST_STEPS_PRINTED = 10
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything an exported run is made of. `network` is `model` as plain data: what the artifact's header says.
+
+    `own_start` is false where the run began from other weights, which a file of source code cannot repeat.
+    """
+
+    seed: int
+    model: Callable[[], nn.Module]
+    network: dict[str, Any]
+    optimizer: Callable[..., Composite]
+    schedules: Schedules
+    budget: Budget
+    stream: Callable[[Shards], SequentialStream]
+    quant: QuantPlan
+    codec: Codec
+    evaluation: EvaluationPlan
+    average: Ema | None = None
+    qat: Any = None
+    data_folder: str = "data"
+    tokenizer: str = "auto"
+    tokenizer_sha256: str = ""
+    accelerator: str = "cpu"
+    compile: bool = False
+    threads: int = 1
+    warm_up_steps: int = 0
+    log_every_steps: int = 10
+    validate_every_steps: int = 0
+    own_start: bool = True
+
+
+class StepsDone(Exception):
+    """`--steps` is reached."""
+
+
+class EagerView:
+    """A network without its compiled graph: evaluation has other shapes than training."""
+
+    def __init__(self, net: nn.Module):
+        self.net = net
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.net.forward(*args, **kwargs)
+
+
+class ProgramRun:
+    """One execution of a program on one rank: device, data and what it printed."""
+
+    def __init__(self, program: Program, options: argparse.Namespace):
+        self.program, self.options = program, options
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = self._open_device()
+        folder = options.data or program.data_folder
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
+        self.folder = folder
+        self.val_paths = validation_shards(folder)
+        self.tokenizer: Tokenizer = load_tokenizer(options.tokenizer or program.tokenizer, folder=folder)
+        if program.tokenizer_sha256 not in ("", self.tokenizer.sha256):
+            raise UserError(
+                f"{folder} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
+                f"({program.tokenizer_sha256[:12]}…); type --data or --tokenizer"
+            )
+        self.results: dict[str, Any] = {"steps": [], "scores": []}
+
+    def _open_device(self) -> torch.device:
+        torch.set_num_threads(self.program.threads)
+        if self.program.accelerator != "cuda":
+            device = torch.device(self.program.accelerator)
+        elif not torch.cuda.is_available():
+            raise UserError("this run was made on a GPU, and there is none here; run it on a machine with CUDA")
+        else:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(device)
+            torch.set_float32_matmul_precision("high")
+        if self.world > 1:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return device
+
+    def say(self, line: str) -> None:
+        if self.rank == 0:
+            print(line, flush=True)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+    def train(self) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Train from the start; returns the network and the weights to export (averaged where the run averages)."""
+        program = self.program
+        if not program.own_start:
+            raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
+        seed_everything(program.seed)
+        net = program.model()
+        stream = program.stream(Shards(train_shards(self.folder), net.vocab_size))
+        clock = self._clock(stream.tokens_per_step)
+        net = net.to(self.device)
+        if program.compile:
+            net.compile(fullgraph=True, dynamic=False)
+        optimizer = program.optimizer(model=net)
+        if program.qat is not None:
+            program.qat.attach(net)
+        net.train()
+        warm_up(net, optimizer, stream, program.warm_up_steps, self.device, self.rank, self.world)
+
+        def on_step(step: int, loss: Tensor) -> None:
+            if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:
+                self.results["steps"].append({"step": step, "train_loss": float(loss)})
+                self.say(f"step:{step} train_loss:{float(loss)!r} train_time:{clock.read() * 1e3:.0f}ms")
+            if step == self.options.steps:
+                raise StepsDone
+
+        def validate(step: int) -> None:
+            self.score(EagerView(net), f"step:{step}", first_only=True)
+
+        try:
+            steps = train(
+                net,
+                optimizer,
+                stream,
+                program.schedules,
+                clock,
+                self.device,
+                program.average,
+                program.qat,
+                self.rank,
+                self.world,
+                on_step=on_step,
+                validate=validate,
+                validate_every=program.validate_every_steps,
+            )
+        except StepsDone:
+            return net, {}
+        self.say(f"trained steps:{steps} train_time:{clock.read() * 1e3:.0f}ms")
+        weights = net.state_dict()
+        return net, weights if program.average is None else {**weights, **program.average.average(net)}
+
+    def _clock(self, tokens_per_step: int) -> BudgetClock:
+        budget = self.program.budget
+
+        def share(values: tuple[float, float]) -> tuple[float, float]:
+            tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+            dist.broadcast(tensor, src=0)
+            seconds, pace = tensor.tolist()
+            return seconds, pace
+
+        return BudgetClock(
+            tokens_per_step,
+            max_steps=budget.max_steps,
+            max_seconds=budget.max_seconds,
+            max_tokens=budget.max_tokens,
+            reserve_seconds=budget.reserve_seconds,
+            synchronise=torch.cuda.synchronize if self.device.type == "cuda" else None,
+            share=share if self.world > 1 else None,
+        )
+
+    # -- exporting ----------------------------------------------------------------------------------------------------
+    def export(self, net: nn.Module, weights: dict[str, Tensor]) -> Path:
+        """Score the weights, quantise and pack them; returns the artifact's path."""
+        net.load_state_dict(weights)
+        self.score(EagerView(net), "unquantised", first_only=True)
+        path = Path(self.options.output)
+        if self.rank == 0:
+            state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+            quantised = self.program.quant.quantise(state, roles_of(net))
+            tokenizer = self.tokenizer
+            identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+            sizes = pack(path, quantised, self.program.network, identity, self.program.codec)
+            code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
+            artifact_bytes = sum(sizes.values())
+            total, limit = artifact_bytes + code_bytes, self.program.budget.limit_bytes
+            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "total_bytes": total}
+            self.say(
+                f"{path} artifact_bytes:{artifact_bytes} code_bytes:{code_bytes} total_bytes:{total} limit_bytes:{limit}"
+            )
+        if self.world > 1:
+            dist.barrier()
+        return path
+
+    def evaluate_artifact(self, path: Path) -> None:
+        """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
+        program = self.program
+        artifact = read_artifact_with(path, only_codec(program.codec))
+        if artifact.network != json.loads(json.dumps(program.network)):
+            raise UserError(f"{path} holds another network than this file builds; use the file exported with it")
+        if artifact.tokenizer.get("sha256") not in (None, self.tokenizer.sha256):
+            raise UserError(f"{path} was trained with another tokenizer; type --data or --tokenizer")
+        net = program.model()
+        net.load_state_dict(artifact.quantised.dequantise())
+        self.score(net.to(self.device), "artifact")
+
+    def score(self, net: Any, what: str, first_only: bool = False) -> None:
+        """Score a network with the program's protocols (or the first) and print one line for each."""
+        plan = self.program.evaluation
+        tokens = Shards(self.val_paths, net.vocab_size).read_all()
+        table = self.tokenizer.byte_table()
+        for name, evaluator in list(plan.evaluators(self.stream_seq_len).items())[: 1 if first_only else None]:
+            result = evaluate(
+                net,
+                validation_tokens(tokens, evaluator.seq_len, plan.max_tokens),
+                table,
+                evaluator,
+                self.device,
+                plan.batch_tokens,
+                self.rank,
+                self.world,
+                sum_over_ranks=self._sum if self.world > 1 else None,
+                split_targets=len(validation_tokens(tokens, evaluator.seq_len)) - 1,
+            )
+            self.results["scores"].append({"weights": what, "name": name, **result.as_dict()})
+            self.say(f"{what} {name} val_loss:{result.nats_per_token!r} val_bpb:{result.bpb!r} {result.coverage}")
+
+    @property
+    def stream_seq_len(self) -> int:
+        """Window length of evaluations that say `as in training`."""
+        return self.program.stream.keywords["seq_len"]
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        on_device = tensor.to(self.device)
+        dist.all_reduce(on_device)
+        return on_device
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train, pack and score this model, or score an artifact.")
+    parser.add_argument("--data", metavar="FOLDER", help="folder with fineweb_train_*.bin and fineweb_val_*.bin")
+    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer file; default: the one of the data folder")
+    parser.add_argument("--steps", metavar="K", type=int, default=0, help="train K steps of the run, then stop")
+    parser.add_argument("--eval-only", metavar="ARTIFACT", help="score this file instead of training")
+    parser.add_argument("--output", metavar="FILE", default="model.golf", help="artifact to write (model.golf)")
+    parser.add_argument("--json", action="store_true", help="print all results as one last line of JSON")
+    return parser.parse_args(arguments)
+
+
+def main(program: Program, arguments: Sequence[str] | None = None) -> int:
+    """Run a program from the command line; returns the exit code."""
+    options = read_options(arguments)
+    try:
+        run = ProgramRun(program, options)
+        if options.eval_only:
+            run.evaluate_artifact(Path(options.eval_only))
+        else:
+            net, weights = run.train()
+            if not options.steps:
+                run.evaluate_artifact(run.export(net, weights))
+        if options.json:
+            run.say(json.dumps(run.results))
+    except GolfError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return 0

@@ -1,0 +1,271 @@
+"""A run as one Python file: the core code it uses, its configuration as constructor calls, and a main.
+
+Starting from the configuration's targets and `golf.script`, every definition that is referred to is taken along, then
+modules are written in the order of their imports under banners that name the origin. The result needs torch, numpy and
+sentencepiece, and is the same for the same configuration and source. Invariant: nothing in it can be switched off:
+what the run does not use is not there.
+"""
+
+from __future__ import annotations
+
+import pprint
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from golf.config.code import to_expression
+from golf.errors import UserError
+from golf.files import write_atomically
+from golf.submission.source import (
+    ANNOTATION_OF_ABSENT,
+    CoreModule,
+    Definition,
+    References,
+    collect_references,
+    core_modules,
+    owners_of_names,
+)
+
+PROGRAM = ("golf.script", "Program")
+MAIN = ("golf.script", "main")
+_WIDTH = 112
+
+
+def write_submission(config: dict[str, Any], path: Path) -> Path:
+    """Write a run's `train_gpt.py` (atomically). Its default data folder is the one the run's data option prepared.
+
+    Raises:
+        UserError: something in the configuration cannot be part of one file, or the data is not there.
+    """
+    from golf.config.build import build
+
+    prepared = build(config["data"]).prepare(say=lambda line: None, require_train=False)
+    sha256 = prepared.tokenizer(config["model"]["vocab_size"]).sha256
+    write_atomically(Path(path), flatten(config, prepared.folder, sha256))
+    return Path(path)
+
+
+def flatten(config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "") -> str:
+    """The source text of a resolved run config.
+
+    Args:
+        data_folder: where the shards are by default, `data.folder` if None; only a relative path is written down.
+        tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
+    """
+    expression, imports = program_expression(config, data_folder or config["data"]["folder"], tokenizer_sha256)
+    modules = core_modules()
+    owners = owners_of_names(modules.values())
+    roots = {name for _, name in {*imports, PROGRAM, MAIN}}
+    foreign = {name: (module, name) for module, name in imports if not module.startswith("golf.")}
+    missing = [f"{module}.{name}" for module, name in imports if module.startswith("golf.") and name not in owners]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is not part of golf's core, so it cannot go into one file: move it to golf/models, optim, "
+            "data, quant, codec or evaluation"
+        )
+    reached = Reached(owners, modules.values())
+    reached.follow(roots - foreign.keys())
+    ordered = import_order(modules, [reached.definitions[name].module.name for name in sorted(reached.definitions)])
+    sections = [reached.section(modules[name]) for name in ordered]
+    head = [heading(config), "from __future__ import annotations\n", reached.import_lines(foreign)]
+    return "\n".join(head) + "".join(sections) + closing(expression)
+
+
+# -- the configuration ------------------------------------------------------------------------------------------------
+def program_expression(
+    config: dict[str, Any], data_folder: str, tokenizer_sha256: str
+) -> tuple[str, set[tuple[str, str]]]:
+    """`Program(…)` as source, and the names it needs."""
+    data, hardware, trainer = config["data"], config["hardware"], config["trainer"]
+    if trainer["overfit_batches"]:
+        raise UserError("trainer.overfit_batches is for debugging, a submission trains on all data: leave it at 0")
+    stream = {name: data[name] for name in ("tokens_per_step", "seq_len", "spans_per_step")}
+    values = {
+        "seed": config["seed"],
+        "model": {**config["model"], "_partial_": True},
+        "optimizer": {**config["optim"], "_partial_": True},
+        "schedules": config["schedule"],
+        "budget": config["budget"],
+        "stream": {"_target_": "golf.data.stream.SequentialStream", "_partial_": True, **stream},
+        "average": config["average"],
+        "qat": config["qat"],
+        "quant": config["quant"],
+        "codec": config["codec"],
+        "evaluation": config["eval"],
+        "data_folder": relative_folder(data_folder),
+        "tokenizer": relative_tokenizer(data["tokenizer"]),
+        "tokenizer_sha256": tokenizer_sha256,
+        "accelerator": hardware["accelerator"],
+        "compile": hardware["compile"],
+        "threads": hardware["threads"],
+        "warm_up_steps": warm_up_steps(config),
+        "log_every_steps": trainer["log_every_steps"],
+        "validate_every_steps": trainer["val_check_steps"],
+        "own_start": not (config["init_from"] or config["ckpt_path"]),
+    }
+    values = {name: value for name, value in values.items() if not is_left_out(name, value)}
+    source, imports = to_expression({"_target_": ".".join(PROGRAM), **values})
+    network = pprint.pformat(config["model"], sort_dicts=False, width=_WIDTH - 8).replace("\n", "\n" + " " * 12)
+    body = source.rstrip().removesuffix(")").rstrip().removesuffix(",")
+    return f"{body},\n    network={network},\n)", imports
+
+
+def is_left_out(name: str, value: Any) -> bool:
+    """The `none` option of a group, and values that are Program's defaults."""
+    if isinstance(value, dict):
+        return "_target_" not in value
+    return value is None or (name, value) in (("qat", {}), ("own_start", True), ("tokenizer_sha256", ""))
+
+
+def warm_up_steps(config: dict[str, Any]) -> int:
+    """Steps that the run's warm-up callback does and undoes."""
+    target = "golf.training.callbacks.warmup.WarmUpCallback"
+    nodes = [node for node in config["callbacks"].values() if node and node.get("_target_") == target]
+    return int(nodes[0].get("steps", 1)) if nodes else 0
+
+
+def relative_folder(folder: str) -> str:
+    """A data folder without anything that only this machine has."""
+    path = Path(folder)
+    if path.is_absolute():
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path("data") / path.name
+    return path.as_posix()
+
+
+def relative_tokenizer(tokenizer: str) -> str:
+    return "auto" if Path(tokenizer).is_absolute() else tokenizer
+
+
+# -- what is taken along ----------------------------------------------------------------------------------------------
+class Reached:
+    """The definitions and methods that are referred to, directly or not, from a set of names."""
+
+    def __init__(self, owners: dict[str, Definition], modules: Iterable[CoreModule]):
+        self.owners = owners
+        self.known = {module.name: module.golf_names for module in modules}
+        self.definitions: dict[str, Definition] = {}
+        self.methods: dict[str, set[str]] = {}
+        self.used = References()
+        self._imports: dict[str, tuple[str, str]] = {}
+
+    def follow(self, names: Iterable[str]) -> None:
+        """Take names, what they refer to, and every method whose name is used somewhere, until nothing new is found."""
+        queue = list(names)
+        while queue:
+            while queue:
+                queue += self._take(queue.pop())
+            for name, definition in sorted(self.definitions.items()):
+                queue += self._take_methods(name, definition)
+
+    def _take(self, name: str) -> list[str]:
+        definition = self.owners[name]
+        if any(known in self.definitions for known in definition.names):
+            return []
+        self.definitions[definition.names[0]] = definition
+        self.methods[definition.names[0]] = set()
+        return self._refer(definition.module, definition.references())
+
+    def _take_methods(self, name: str, definition: Definition) -> list[str]:
+        found: list[str] = []
+        for method, node in definition.methods.items():
+            if method in self.used.attributes and method not in self.methods[name]:
+                self.methods[name].add(method)
+                found += self._refer(definition.module, collect_references(node))
+        return found
+
+    def _refer(self, module: CoreModule, references: References) -> list[str]:
+        self.used.add(references)
+        for name in references.names | references.types:
+            if name in module.imports:
+                self._imports[name] = module.imports[name]
+        return sorted(references.names & self.known[module.name])
+
+    @property
+    def present(self) -> set[str]:
+        return {name for definition in self.definitions.values() for name in definition.names}
+
+    def section(self, module: CoreModule) -> str:
+        """The definitions taken from one module under their banner."""
+        present = self.present
+        texts = []
+        for definition in module.definitions:
+            if definition.names[0] in self.definitions:
+                texts.append(module.text(definition, self.methods[definition.names[0]], present))
+        banner = f"# {'-' * (_WIDTH - len(module.name) - 3)} {module.name}\n"
+        about = "".join(f"# {line}".rstrip() + "\n" for line in module.docstring.splitlines())
+        return "\n\n" + banner + about + join_definitions(texts)
+
+    def import_lines(self, foreign: dict[str, tuple[str, str]]) -> str:
+        """Imports of everything that is not golf's, standard library first, sorted and without repetition."""
+        plain: dict[str, str] = {}
+        names: dict[str, set[str]] = {"typing": {ANNOTATION_OF_ABSENT}}
+        for local, (module, name) in sorted({**self._imports, **foreign}.items()):
+            if local == (name or module.partition(".")[0]) and name and module != local:
+                names.setdefault(module, set()).add(name)
+            elif name and module.rpartition(".")[2] != local:
+                plain[f"import {module} as {local}"] = module
+            else:
+                plain[f"import {module}"] = module
+        return _grouped(plain, names)
+
+
+def _grouped(plain: dict[str, str], names: dict[str, set[str]]) -> str:
+    groups: list[list[str]] = [[], []]
+    for line, module in sorted(plain.items()):
+        groups[not is_standard(module)].append(line)
+    for module, found in sorted(names.items()):
+        groups[not is_standard(module)].append(f"from {module} import {', '.join(sorted(found, key=str.lower))}")
+    return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
+
+
+def is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def join_definitions(texts: list[str]) -> str:
+    """Two blank lines around functions and classes, none between constants."""
+    joined = ""
+    for text in texts:
+        block = text.lstrip("#").lstrip().startswith(("def ", "class ", "@")) or "\ndef " in text or "\nclass " in text
+        joined += ("\n\n" if block or joined.endswith((" \n", "...\n")) else "\n" if not joined else "") + text
+    return joined
+
+
+def import_order(modules: dict[str, CoreModule], wanted: Iterable[str]) -> list[str]:
+    """The wanted modules so that each comes after those it imports at its top; the script last."""
+    wanted_set, ordered, seen = set(wanted), [], set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in modules:
+            return
+        seen.add(name)
+        for needed in sorted(modules[name].needs_first):
+            visit(needed)
+        if name in wanted_set:
+            ordered.append(name)
+
+    for name in sorted(wanted_set, key=lambda name: (name == PROGRAM[0], name)):
+        visit(name)
+    return ordered
+
+
+# -- beginning and end ------------------------------------------------------------------------------------------------
+def heading(config: dict[str, Any]) -> str:
+    return (
+        f'"""{config["name"]}: one file made by golf from its modules; each section names the one it comes from.\n\n'
+        "    python train_gpt.py                          train, pack model.golf, score it\n"
+        "    python train_gpt.py --eval-only model.golf   score an artifact\n"
+        "    torchrun --standalone --nproc_per_node=8 train_gpt.py\n\n"
+        "Needs torch, numpy and sentencepiece; --help lists the options. The configuration is at the end.\n"
+        '"""\n'
+    )
+
+
+def closing(expression: str) -> str:
+    body = expression.replace("\n", "\n    ")
+    banner = f"# {'-' * (_WIDTH - 16)} configuration\n"
+    return (
+        f'\n\n{banner}\n\ndef program() -> Program:\n    """The run, as constructor calls."""\n    return {body}\n\n\n'
+        'if __name__ == "__main__":\n    sys.exit(main(program()))\n'
+    )
