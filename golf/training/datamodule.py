@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from golf.data.stream import Batch
-from golf.evaluation.protocol import Window, window_batches
+from golf.evaluation.protocol import Window, derived_batch_tokens, window_batches
 from golf.training.module import GolfModule
 from golf.training.session import Session
 
@@ -44,7 +44,8 @@ class GolfDataModule(LightningDataModule):
         if found is not None:
             tokens = len(self.module.validation_part())
             plan = self.session.evaluation
-            batches = window_batches(found[1], tokens, plan.batch_tokens, self.session.rank, self.session.world)
+            largest = plan.batch_tokens or derived_batch_tokens(self.session.device, self.session.net.vocab_size)
+            batches = window_batches(found[1], tokens, largest, self.session.rank, self.session.world)
         return DataLoader(batches, batch_size=None, num_workers=0, collate_fn=lambda windows: windows)
 
     def transfer_batch_to_device(self, batch, device, dataloader_index):
