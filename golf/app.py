@@ -18,12 +18,15 @@ def train(config: Any) -> float | None:
 
     from golf.config.resolvers import rank
     from golf.pipeline.run_folder import RunFolder, create_run_folder, open_run_folder
+    from golf.training.login import require_login
     from golf.training.resolve import resolve_config
 
     hydra = HydraConfig.get()
     folder = _shown(Path(hydra.runtime.output_dir))
     first = rank() == 0
-    resolved = resolve_config(_plain(config), print if first else lambda line: None)
+    composed = _plain(config)
+    require_login(composed["logger"])
+    resolved = resolve_config(composed, print if first else lambda line: None)
     if first:
         run = create_run_folder(folder, resolved, list(hydra.overrides.task))
     else:

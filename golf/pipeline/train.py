@@ -38,7 +38,7 @@ def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, A
     checkpoint = _start_point(run, session)
     if rank == 0:
         cut_metrics(run.path / "metrics.jsonl", session.step)
-    loggers = build_loggers(run, session) if rank == 0 else []
+    loggers = build_loggers(run, session) if rank == 0 and not config["trainer"]["fast_dev_run"] else []
     if checkpoint is not None and checkpoint["finished"]:
         _restore_finished(session, checkpoint)
     else:

@@ -6,7 +6,8 @@ All of them take metrics through Lightning's Logger interface; in W&B the step i
 from __future__ import annotations
 
 import json
-import os
+import secrets
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from golf.errors import UserError
+from golf.files import write_atomically
+from golf.training.login import require_login, wandb_mode
 
 
 class JsonLinesLogger(Logger):
@@ -57,8 +60,6 @@ def cut_metrics(path: Path, last_step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
-    from golf.files import write_atomically
-
     write_atomically(path, "".join(line + "\n" for line in kept))
 
 
@@ -72,26 +73,57 @@ def wandb_logger(
     name: str | None = None,
     config: dict[str, Any] | None = None,
 ) -> Logger:
-    """Weights & Biases; `log_model` uploads the packed artifact at the end.
+    """Weights & Biases; `log_model` uploads the packed artifact at the end, `group` null is the sweep a job belongs to.
+
+    A run that is resumed goes on in the W&B run that it began: its id is kept in the run folder.
 
     Raises:
-        UserError: online without a login.
+        UserError: online without a login, or W&B refuses.
     """
-    offline = offline or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun")
-    if not offline and not _has_login():
-        raise UserError("W&B has no login here: type `wandb login`, or logger=wandb_offline to upload later")
+    require_login({"wandb": {"_target_": "golf.training.loggers.wandb_logger", "offline": offline}})
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    settings = wandb.Settings(silent=True, console="off")
-    logger = WandbLogger(
-        project=project, group=group, tags=tags or [], offline=offline, save_dir=folder, name=name, settings=settings
-    )
-    logger.experiment.config.update(config or {}, allow_val_change=True)
-    logger.experiment.define_metric("step")
-    logger.experiment.define_metric("*", step_metric="step")
+    if wandb.run is not None:  # left by a job of this process that failed: its run is over
+        wandb.finish(exit_code=1)
+    try:
+        run = wandb.init(
+            project=project,
+            group=group or _sweep_of(folder),
+            tags=tags or [],
+            dir=folder,
+            name=name,
+            id=_kept_id(folder),
+            resume="allow",
+            config=config or {},
+            mode=wandb_mode(offline),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"W&B refuses ({reason}): type wandb login --relogin, or logger=wandb_offline") from error
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    logger = WandbLogger(experiment=run)
     logger.log_model_at_end = log_model
     return logger
+
+
+def _sweep_of(folder: Path | None) -> str | None:
+    """Name of the multirun a run folder lies in, None for a single run."""
+    parent = folder.resolve().parent.name if folder is not None else ""
+    return parent if parent.startswith("multirun_") else None
+
+
+def _kept_id(folder: Path | None) -> str | None:
+    """The id of this run folder's W&B run, chosen the first time."""
+    if folder is None:
+        return None
+    path = folder / "wandb" / "id"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, secrets.token_hex(4))
+    return path.read_text(encoding="utf-8")
 
 
 def tensorboard_logger(
@@ -110,34 +142,30 @@ def tensorboard_logger(
         raise UserError("logger=tensorboard needs a package: type pip install tensorboard") from error
 
 
-def _has_login() -> bool:
-    """Whether W&B would find an API key, without asking it (which would prompt or use the network)."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
-    from urllib.parse import urlparse
-
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
 def finish_loggers(loggers: list[Any], ladder: list[dict[str, Any]], artifact: Path | None) -> None:
-    """Hand the ladder and the packed artifact to the loggers that keep such things, then close them."""
-    for logger in loggers:
-        values = {f"ladder/{rung['stage']}/{key}": rung[key] for rung in ladder for key in ("bpb", "nats_per_token")}
-        if type(logger).__name__ == "WandbLogger":
-            import wandb
+    """Hand the ladder and the packed artifact to the loggers that keep such things, then close them.
 
-            logger.experiment.summary.update(values)
-            if artifact is not None and getattr(logger, "log_model_at_end", False):
-                upload = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
-                upload.add_file(str(artifact))
-                logger.experiment.log_artifact(upload)
-            wandb.finish(quiet=True)
-        elif type(logger).__name__ == "TensorBoardLogger" and values:
-            logger.log_metrics(values, step=0)
-            logger.finalize("success")
+    Called while an error is on its way, it closes the W&B run as failed.
+    """
+    failed = sys.exc_info()[0] is not None
+    values = {f"ladder/{rung['stage']}/{key}": rung[key] for rung in ladder for key in ("bpb", "nats_per_token")}
+    for logger in loggers:
+        if type(logger).__name__ == "WandbLogger":
+            _finish_wandb(logger, values, artifact)
+        elif type(logger).__name__ == "TensorBoardLogger":
+            if values:
+                logger.log_metrics(values, step=0)
+            logger.finalize("failed" if failed else "success")
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.finish(exit_code=int(failed))
+
+
+def _finish_wandb(logger: Any, values: dict[str, float], artifact: Path | None) -> None:
+    import wandb
+
+    logger.experiment.summary.update(values)
+    if artifact is not None and getattr(logger, "log_model_at_end", False):
+        upload = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
+        upload.add_file(str(artifact))
+        logger.experiment.log_artifact(upload)

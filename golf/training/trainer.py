@@ -46,9 +46,7 @@ def make_trainer(
         remove_sigterm_broadcast()
         strategy = GolfDDP("nccl" if hardware["accelerator"] == "cuda" else "gloo")
     validate = val_check_steps > 0 or fast_dev_run
-    if profiler not in (None, "simple", "advanced") and not hasattr(profiler, "profile"):
-        raise UserError(f"trainer.profiler={profiler}: allowed are null, simple, advanced or a node with _target_")
-    return Trainer(
+    trainer = Trainer(
         accelerator=accelerator,
         devices=local_devices(session),
         num_nodes=node_count(session),
@@ -56,7 +54,7 @@ def make_trainer(
         precision="32-true",
         logger=loggers or False,
         callbacks=callbacks,
-        fast_dev_run=1 if fast_dev_run else False,
+        fast_dev_run=session.accumulate if fast_dev_run else False,  # micro-batches: one whole step
         max_epochs=-1,
         max_steps=-1,
         limit_val_batches=limit_val_batches if validate else 0,
@@ -72,9 +70,32 @@ def make_trainer(
         benchmark=False,
         inference_mode=False,
         use_distributed_sampler=False,
-        profiler=profiler,
+        profiler=make_profiler(profiler, session),
         default_root_dir=session.folder,
     )
+    if fast_dev_run:
+        trainer.limit_val_batches = 1
+    return trainer
+
+
+def make_profiler(profiler: Any, session: Session) -> Any:
+    """Lightning's profiler of that name, whose table is said like everything else (Lightning's log is silent here).
+
+    Raises:
+        UserError: another name.
+    """
+    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+
+    if profiler is None or hasattr(profiler, "profile"):
+        return profiler
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    if profiler not in kinds:
+        raise UserError(
+            f"trainer.profiler={profiler}: allowed are null, simple, advanced or a node; type trainer.profiler=simple"
+        )
+    made = kinds[profiler]()
+    made.describe = lambda: session.say(made.summary())
+    return made
 
 
 def local_devices(session: Session) -> int:

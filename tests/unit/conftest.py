@@ -1,0 +1,82 @@
+"""Small real runs: synthetic tokens, a few steps, in this process, through the same functions as train.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = ("experiment=smoke", "budget.max_steps=4", "eval.max_tokens=512", "hardware=cpu", "hardware.compile=false")
+SMALL_DATA = ("data.train_tokens=60000", "data.val_tokens=4000", "hardware.threads=1")
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def start_run(data_folder):
+    """start_run(folder, *overrides) composes, checks and creates a run that has not begun."""
+
+    def start(folder, *overrides):
+        from golf.config.command import require
+        from golf.config.compose import compose
+        from golf.pipeline.run_folder import create_run_folder
+        from golf.training.resolve import resolve_config
+
+        texts = [*TINY, *SMALL_DATA, f"data.folder={data_folder}", *overrides]
+        require("train", texts)
+        return create_run_folder(Path(folder), resolve_config(compose("train", texts)), texts)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def tiny_run(start_run):
+    """tiny_run(folder, *overrides) goes through training (`through=train` unless said otherwise)."""
+
+    def call(folder, *overrides):
+        from golf.app import run_pipeline
+
+        run = start_run(folder, "through=train", *overrides)
+        run_pipeline(run)
+        return run
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tiny_run, tmp_path_factory):
+    """One run through every stage, shared by all tests that only read it."""
+    return tiny_run(tmp_path_factory.mktemp("runs") / "smoke" / "first", "through=score")
+
+
+@pytest.fixture
+def script(data_folder, tmp_path):
+    """script("train", *overrides) runs a script of the repository in an empty folder, as a user would."""
+
+    def call(name, *overrides, tiny=True, **environment):
+        tail = [*TINY, *SMALL_DATA, f"data.folder={data_folder}"] if tiny else []
+        flags = [text for text in overrides if text.startswith("-")]
+        values = [text for text in overrides if not text.startswith("-")]
+        command = [sys.executable, str(REPOSITORY / f"{name}.py"), *flags, *tail, *values]
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+        variables |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, **environment}
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tests of this folder that use torch do so with one thread."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        with contextlib.suppress(RuntimeError):
+            torch.set_num_threads(1)
