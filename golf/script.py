@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -196,9 +195,9 @@ class ProgramRun:
 
     # -- exporting ----------------------------------------------------------------------------------------------------
     def export(self, net: nn.Module, weights: dict[str, Tensor]) -> Path:
-        """Score the weights, quantise and pack them; returns the artifact's path."""
+        """Score the weights to export, quantise and pack them; returns the artifact's path."""
         net.load_state_dict(weights)
-        self.score(EagerView(net), "unquantised", first_only=True)
+        self.score(EagerView(net), "raw" if self.program.average is None else "averaged", first_only=True)
         path = Path(self.options.output)
         if self.rank == 0:
             state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
@@ -208,11 +207,14 @@ class ProgramRun:
             sizes = pack(path, quantised, self.program.network, identity, self.program.codec)
             code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
             artifact_bytes = sum(sizes.values())
-            total, limit = artifact_bytes + code_bytes, self.program.budget.limit_bytes
-            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "total_bytes": total}
-            self.say(
-                f"{path} artifact_bytes:{artifact_bytes} code_bytes:{code_bytes} total_bytes:{total} limit_bytes:{limit}"
-            )
+            counted = {
+                "artifact_bytes": artifact_bytes,
+                "code_bytes": code_bytes,
+                "total_bytes": artifact_bytes + code_bytes,
+                "limit_bytes": self.program.budget.limit_bytes,
+            }
+            self.results |= counted
+            self.say(" ".join([str(path), *(f"{name}:{size}" for name, size in counted.items())]))
         if self.world > 1:
             dist.barrier()
         return path

@@ -8,7 +8,6 @@ what the run does not use is not there.
 
 from __future__ import annotations
 
-import pprint
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +28,7 @@ from golf.submission.source import (
 
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
-_WIDTH = 112
+_WIDTH = 120
 
 
 def write_submission(config: dict[str, Any], path: Path) -> Path:
@@ -106,9 +105,21 @@ def program_expression(
     }
     values = {name: value for name, value in values.items() if not is_left_out(name, value)}
     source, imports = to_expression({"_target_": ".".join(PROGRAM), **values})
-    network = pprint.pformat(config["model"], sort_dicts=False, width=_WIDTH - 8).replace("\n", "\n" + " " * 12)
+    network = literal(config["model"], indent=8)
     body = source.rstrip().removesuffix(")").rstrip().removesuffix(",")
     return f"{body},\n    network={network},\n)", imports
+
+
+def literal(value: Any, indent: int) -> str:
+    """Plain data as a Python literal, one entry per line where it does not fit."""
+    if not isinstance(value, dict):
+        return to_expression(value)[0]
+    items = [f"{to_expression(key)[0]}: {literal(entry, indent + 4)}" for key, entry in value.items()]
+    line = "{" + ", ".join(items) + "}"
+    if len(line) + indent + 8 <= _WIDTH and "\n" not in line:
+        return line
+    pad = " " * (indent - 4)
+    return "{\n" + "".join(f"{pad}    {item},\n" for item in items) + pad + "}"
 
 
 def is_left_out(name: str, value: Any) -> bool:
@@ -188,47 +199,50 @@ class Reached:
     def section(self, module: CoreModule) -> str:
         """The definitions taken from one module under their banner."""
         present = self.present
-        texts = []
-        for definition in module.definitions:
-            if definition.names[0] in self.definitions:
-                texts.append(module.text(definition, self.methods[definition.names[0]], present))
-        banner = f"# {'-' * (_WIDTH - len(module.name) - 3)} {module.name}\n"
+        taken = [definition for definition in module.definitions if definition.names[0] in self.definitions]
+        texts = [module.text(definition, self.methods[definition.names[0]], present) for definition in taken]
         about = "".join(f"# {line}".rstrip() + "\n" for line in module.docstring.splitlines())
-        return "\n\n" + banner + about + join_definitions(texts)
+        return banner(module.name) + about + join_definitions(taken, texts)
 
     def import_lines(self, foreign: dict[str, tuple[str, str]]) -> str:
         """Imports of everything that is not golf's, standard library first, sorted and without repetition."""
-        plain: dict[str, str] = {}
+        modules: dict[str, str] = {}
         names: dict[str, set[str]] = {"typing": {ANNOTATION_OF_ABSENT}}
-        for local, (module, name) in sorted({**self._imports, **foreign}.items()):
-            if local == (name or module.partition(".")[0]) and name and module != local:
-                names.setdefault(module, set()).add(name)
-            elif name and module.rpartition(".")[2] != local:
-                plain[f"import {module} as {local}"] = module
+        for local, (module, name) in {**self._imports, **foreign}.items():
+            if name:
+                names.setdefault(module, set()).add(name if name == local else f"{name} as {local}")
             else:
-                plain[f"import {module}"] = module
-        return _grouped(plain, names)
-
-
-def _grouped(plain: dict[str, str], names: dict[str, set[str]]) -> str:
-    groups: list[list[str]] = [[], []]
-    for line, module in sorted(plain.items()):
-        groups[not is_standard(module)].append(line)
-    for module, found in sorted(names.items()):
-        groups[not is_standard(module)].append(f"from {module} import {', '.join(sorted(found, key=str.lower))}")
-    return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
+                is_plain = local == module.partition(".")[0]
+                modules[f"import {module}" if is_plain else f"import {module} as {local}"] = module
+        groups: list[list[str]] = [[], []]
+        for line, module in sorted(modules.items()):
+            groups[not is_standard(module)].append(line)
+        for module, found in sorted(names.items()):
+            line = f"from {module} import {', '.join(sorted(found, key=import_rank))}"
+            groups[not is_standard(module)].append(line)
+        return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
 
 
 def is_standard(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
-def join_definitions(texts: list[str]) -> str:
+def import_rank(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the others, as import sorters have it."""
+    return 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name
+
+
+def banner(name: str) -> str:
+    return f"\n\n# {'-' * (_WIDTH - len(name) - 3)} {name}\n"
+
+
+def join_definitions(definitions: list[Definition], texts: list[str]) -> str:
     """Two blank lines around functions and classes, none between constants."""
-    joined = ""
-    for text in texts:
-        block = text.lstrip("#").lstrip().startswith(("def ", "class ", "@")) or "\ndef " in text or "\nclass " in text
-        joined += ("\n\n" if block or joined.endswith((" \n", "...\n")) else "\n" if not joined else "") + text
+    joined, after_block = "", True
+    for definition, text in zip(definitions, texts):
+        block = definition.is_block
+        joined += ("\n\n" if block or after_block else "") + text
+        after_block = block
     return joined
 
 
@@ -264,8 +278,8 @@ def heading(config: dict[str, Any]) -> str:
 
 def closing(expression: str) -> str:
     body = expression.replace("\n", "\n    ")
-    banner = f"# {'-' * (_WIDTH - 16)} configuration\n"
     return (
-        f'\n\n{banner}\n\ndef program() -> Program:\n    """The run, as constructor calls."""\n    return {body}\n\n\n'
+        f"{banner('configuration')}\n\n"
+        f'def program() -> Program:\n    """The run, as constructor calls."""\n    return {body}\n\n\n'
         'if __name__ == "__main__":\n    sys.exit(main(program()))\n'
     )

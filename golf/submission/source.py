@@ -26,7 +26,7 @@ Edit = tuple[int, int, bytes]
 
 @dataclass
 class References:
-    """What a piece of code refers to. `types`: names that occur in annotations only; `attributes`: `.name` and 'name'."""
+    """What a piece of code refers to. `types`: names in annotations; `attributes`: what follows a dot, and strings."""
 
     names: set[str] = field(default_factory=set)
     types: set[str] = field(default_factory=set)
@@ -47,6 +47,11 @@ class Definition:
     node: ast.stmt
     begin: int
     end: int
+
+    @property
+    def is_block(self) -> bool:
+        """A function or a class, as against a constant."""
+        return isinstance(self.node, ast.FunctionDef | ast.ClassDef)
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
@@ -78,7 +83,7 @@ class CoreModule:
         self.tree = ast.parse(self.source, filename=str(path))
         self.docstring = ast.get_docstring(self.tree) or ""
         self._line_starts = [0, *(match.end() for match in re.finditer(rb"\n", self.source))]
-        self.imports: dict[str, tuple[str, str]] = {}  # local name -> (module, name in it); ("numpy", "") = the module
+        self.imports: dict[str, tuple[str, str]] = {}  # local name -> (module, name in it); "" = the module itself
         self.golf_imports: dict[str, str] = {}  # local name -> golf module, function-level ones included
         self.needs_first: list[str] = []  # golf modules imported at the top
         self.definitions: list[Definition] = []
@@ -104,7 +109,7 @@ class CoreModule:
     def _read_import(self, node: ast.Import | ast.ImportFrom, top: bool) -> None:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                self.imports[alias.asname or alias.name.partition(".")[0]] = (alias.name, alias.asname or "")
+                self.imports[alias.asname or alias.name.partition(".")[0]] = (alias.name, "")
         elif (node.module or "").split(".")[0] == "golf":
             self.needs_first.append(node.module or "")
         elif node.module != "__future__":
