@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from golf.config import resolvers
-from golf.errors import GolfError, UserError
+from golf.errors import GolfError, Interrupted, UserError
+from golf.files import DISK_ERRORS, disk_error
+from golf.signals import stop_with
 
 Function = Callable[[Any], Any]
 
@@ -26,7 +28,7 @@ Function = Callable[[Any], Any]
 resolvers.register()
 
 
-def report(error: GolfError) -> int:
+def report(error: GolfError | Interrupted) -> int:
     """Prints an error, each of its lines with golf's prefix, on rank 0; returns the exit code."""
     if resolvers.rank() == 0:
         for line in str(error).splitlines() or [type(error).__name__]:
@@ -37,8 +39,9 @@ def report(error: GolfError) -> int:
 def guard(main: Callable[[], int | None]) -> int:
     """Runs a command and returns its exit code; never raises for what a user can do wrong."""
     try:
-        return main() or 0
-    except GolfError as error:
+        with stop_with("stopped by {signal}"):
+            return main() or 0
+    except (GolfError, Interrupted) as error:
         return report(error)
     except KeyboardInterrupt:
         print("golf: interrupted", file=sys.stderr, flush=True)
@@ -46,6 +49,11 @@ def guard(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # the reader of our output has gone (golf ls | head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno in DISK_ERRORS and error.filename:
+            return report(disk_error(error, Path(error.filename)))
+        traceback.print_exc()
+        return 1
     except Exception:
         traceback.print_exc()
         return 1

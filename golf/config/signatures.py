@@ -153,7 +153,7 @@ def _inherited_from_table(target: str, source: Source, base: str) -> Signature |
     if not (isinstance(imported, ast.Constant) and imported.kind == "import"):
         return None
     try:
-        found = _from_table(".".join([imported.value, tail]) if tail else imported.value)
+        found = _from_table(f"{imported.value}.{tail}" if tail else str(imported.value))
     except NotFound:
         return None
     return Signature(target, found.parameters, found.open_keys) if found else None

@@ -212,7 +212,7 @@ def _member(source: Source, rest: list[str], submodules: list[str], hops: int) -
     if bound is None:
         return _unbound(source, rest, submodules, hops)
     if isinstance(bound, ast.Constant) and bound.kind == "import":
-        return resolve(".".join([bound.value, *rest[1:]]), hops + 1)
+        return resolve(".".join([str(bound.value), *rest[1:]]), hops + 1)
     if isinstance(bound, ast.FunctionDef | ast.AsyncFunctionDef) and len(rest) == 1:
         return Definition(source.name, rest[0], source, bound)
     if isinstance(bound, ast.ClassDef):
