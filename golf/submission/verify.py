@@ -1,8 +1,8 @@
 """Proof that an exported file is the run's own program: run in an interpreter that has nothing of golf.
 
 Two checks: `--eval-only` on the packed artifact gives the run's scores to 1e-9, and the first k training losses are
-those of metrics.jsonl, bit for bit on a CPU with one thread and no compiler. The interpreter is isolated (`python -I`) and
-refuses to import any installed package but torch, numpy, sentencepiece, the codec's, and what these require.
+those of metrics.jsonl, bit for bit on a CPU with one thread and no compiler. The interpreter is isolated (`python -I`)
+and finds no installed package but torch, numpy, sentencepiece, the codec's, and what these require.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli"}
 BPB_TOLERANCE = 1e-9
 LOSS_TOLERANCE = 1e-3  # relative, where threads, compiled graphs, a GPU or a clock may change the last bits
 _RUNNER = """
-import runpy, sys
+import importlib.machinery, runpy, sys
 hidden, finders = set({hidden!r}), list(sys.meta_path)
 class Visible:
+    find_distributions = importlib.machinery.PathFinder.find_distributions
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name.partition(".")[0] in hidden:
