@@ -143,7 +143,7 @@ def export(config: Any) -> float | None:
         if options[group]:
             merged[group] = options[group]
     name = options["export"] or _export_name(run, HydraConfig.get())
-    export_run(run, name, merged, options["through"], options["submission"])
+    export_run(run, name, merged, options["through"], options["submission"], options["upstream_ptz"])
     summary = write_summary(run)
     report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
     value = objective(summary, options["objective"], name)

@@ -40,6 +40,26 @@ def open_artifact(path: Path) -> tuple[Any, dict[str, Any]]:
     return net, artifact.tokenizer
 
 
+def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The network of an upstream int8 .ptz; `settings`: mlp_power, logit_softcap, rope_base, compute_dtype.
+
+    Raises:
+        UserError: not such a file, or a network that golf does not build.
+    """
+    from golf.interop.ptz import read_ptz
+    from golf.interop.upstream import upstream_model_node
+    from golf.training.checkpointing import load_weights
+
+    state = read_ptz(path).dequantise()
+    scripts = {**settings, "mlp_activation": f"relu(x)**{settings['mlp_power']}"}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    node = upstream_model_node(shapes, scripts, compute_dtype=settings["compute_dtype"])
+    net = build_network(node, str(path))
+    load_weights(net, state)
+    net.config = node
+    return net, {}
+
+
 def build_network(node: dict[str, Any], where: str) -> Any:
     """Build a network from a config node of unknown origin: every target must be one of golf's models.
 

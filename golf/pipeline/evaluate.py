@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.errors import UserError
-from golf.files import write_atomically
+from golf.files import sha256_of, write_atomically
 from golf.pipeline.run_folder import RunFolder, open_run_folder
 from golf.pipeline.scoring import score_artifact
 from golf.pipeline.stage import fingerprint
@@ -16,9 +16,9 @@ from golf.training.device import resolve_hardware
 
 
 def evaluate_artifact(options: dict[str, Any]) -> float | None:
-    """Score `artifact`, or an export of `run`, on the run's validation data or on `data`; returns the objective.
+    """Score `artifact`, or an export of `run`, on the run's validation data or on `data_folder`; returns the objective.
 
-    Results are kept in artifact/<export>/evaluations/<protocol hash>/ of a run, beside the file otherwise.
+    Results are kept in artifact/<export>/evaluations/<protocol hash>/ of a run, in runs/evaluations/ otherwise.
     """
     artifact, run = locate_artifact(options)
     data = locate_data(options, run)
@@ -28,12 +28,15 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
         raise UserError(
             "eval.seq_len is not known for a file outside a run folder: type eval.seq_len=<tokens per window>"
         )
-    place = artifact.parent / "evaluations" / fingerprint([options["eval"], data])[:12]
+    protocol = fingerprint([options["eval"], data, options["upstream"]])[:12]
+    outside = Path("runs") / "evaluations" / f"{artifact.stem}-{sha256_of(artifact)[:8]}"
+    place = (artifact.parent / "evaluations" if run else outside) / protocol
     place.mkdir(parents=True, exist_ok=True)
     output = place / "scores.json"
     say = run.say if run else print
     say(f"scoring {artifact} ({artifact.stat().st_size:,} bytes) on {data['folder']}")
-    ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say)
+    upstream = options["upstream"]
+    ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say, upstream)
     write_atomically(place / "protocol.json", json.dumps({"eval": options["eval"], "data": data}, indent=1))
     if run is not None:
         from golf.report.html import write_report
@@ -73,9 +76,9 @@ def locate_data(options: dict[str, Any], run: RunFolder | None) -> dict[str, Any
     Raises:
         UserError: neither is known.
     """
-    if options["data"]:
-        return {"folder": options["data"], "tokenizer": options["tokenizer"] or "auto"}
+    if options["data_folder"]:
+        return {"folder": options["data_folder"], "tokenizer": options["tokenizer_file"] or "auto"}
     if run is None:
-        raise UserError("no validation data: type data=<folder with fineweb_val_*.bin> (and tokenizer=<file>)")
+        raise UserError("no validation data: type data_folder=<folder with fineweb_val_*.bin> (tokenizer_file=<file>)")
     prepared = run.data(require_train=False)
-    return {"folder": prepared.folder, "tokenizer": options["tokenizer"] or prepared.tokenizer_path}
+    return {"folder": prepared.folder, "tokenizer": options["tokenizer_file"] or prepared.tokenizer_path}

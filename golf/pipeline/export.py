@@ -17,6 +17,7 @@ from golf.codec.size import with_code
 from golf.config.build import build
 from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
+from golf.interop.ptz import write_ptz
 from golf.loading import open_artifact
 from golf.models.roles import roles_of
 from golf.pipeline.run_folder import RunFolder
@@ -26,8 +27,17 @@ from golf.quant.state import QuantisedState, same_state
 from golf.submission.flatten import write_submission
 
 
-def export_run(run: RunFolder, export: str, config: dict[str, Any], through: str, submission: bool = True) -> None:
+def export_run(
+    run: RunFolder,
+    export: str,
+    config: dict[str, Any],
+    through: str,
+    submission: bool = True,
+    upstream_ptz: bool = False,
+) -> None:
     """Run the stages after `average` for one export. `config`: the run's, with this export's quant, codec and eval.
+
+    `upstream_ptz` also writes final_model.int8.ptz, the challenge's own format, beside the packed file.
 
     Raises:
         UserError: the run has no trained weights yet.
@@ -56,6 +66,9 @@ def export_run(run: RunFolder, export: str, config: dict[str, Any], through: str
     for stage in stages:
         if STAGES.index(stage.name) <= last:
             run_stage(root, stage)
+    if upstream_ptz and STAGES.index("pack") <= last:
+        target = artifact.with_name("final_model.int8.ptz")
+        run.say(f"wrote {target}: {write_ptz(target, QuantisedState.load(quantised)):,} bytes")
 
 
 def tokenizer_identity(run: RunFolder) -> dict[str, Any]:

@@ -106,15 +106,19 @@ def score_artifact(
     seq_len: int,
     output: Path,
     say: Callable[[str], None],
+    upstream: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Score a packed file in a fresh process. `data`: folder and tokenizer path of the validation split.
+    """Score a packed file in a fresh process.
+
+    Args:
+        data: folder and tokenizer path of the validation split. upstream: what a .ptz does not say (see loading.py).
 
     Raises:
         UserError, VerificationFailed: what the fresh process said.
     """
     request = output.with_name("request.json")
     body = {"artifact": str(artifact), "data": data, "eval": eval_node, "hardware": hardware, "seq_len": seq_len}
-    write_atomically(request, json.dumps({**body, "output": str(output)}, indent=1))
+    write_atomically(request, json.dumps({**body, "output": str(output), "upstream": upstream}, indent=1))
     environment = {**os.environ, "GOLF_SCORING_CHILD": "1"}
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"):
         environment.pop(name, None)
@@ -141,7 +145,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from golf.data.dataset import open_folder
-    from golf.loading import open_artifact
+    from golf.loading import open_artifact, open_upstream
     from golf.training.device import torch_device
 
     request = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
@@ -151,7 +155,8 @@ def main(argv: list[str]) -> int:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     prepared = open_folder(request["data"]["folder"], request["data"]["tokenizer"], require_train=False)
-    net, identity = open_artifact(artifact)
+    upstream = artifact.suffix == ".ptz"
+    net, identity = open_upstream(artifact, request["upstream"]) if upstream else open_artifact(artifact)
     require_tokenizer(identity, prepared.tokenizer())
     source = sha256_of(artifact)
     entries: list[dict[str, Any]] = []
@@ -176,7 +181,7 @@ def require_tokenizer(identity: dict[str, Any], tokenizer: Any) -> None:
     if identity.get("sha256") and identity["sha256"] != tokenizer.sha256:
         raise UserError(
             f"the artifact belongs to tokenizer {identity['sha256'][:12]}… ({identity.get('kind')}), the data to "
-            f"{str(tokenizer.sha256)[:12]}…: type data=<folder cut with that tokenizer> or tokenizer=<its file>"
+            f"{str(tokenizer.sha256)[:12]}…: type data_folder=<folder cut with that tokenizer>"
         )
 
 
