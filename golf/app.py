@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -27,7 +28,9 @@ def train(config: Any) -> float | None:
     composed = _plain(config)
     require_login(composed["logger"])
     resolved = resolve_config(composed, print if first else lambda line: None)
-    if first:
+    if first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and (folder / "config.yaml").is_file():
+        run = open_run_folder(folder)  # torchrun --max-restarts: go on
+    elif first:
         run = create_run_folder(folder, resolved, list(hydra.overrides.task))
     else:
         run = RunFolder(folder, resolved)
@@ -47,7 +50,13 @@ def resume(folder: str, overrides: list[str]) -> int:
     run = open_run_folder(folder)
     if overrides:
         _require_same_config(run, overrides)
-    if run.config["hardware"]["devices"] > 1 and "LOCAL_RANK" not in os.environ:
+    from golf.pipeline.stage import finished_manifest
+    from golf.training.resolve import require_ranks
+
+    trained = finished_manifest(run.path, _train_stage(run)) is not None
+    if "LOCAL_RANK" in os.environ:
+        require_ranks(run.config["hardware"]["devices"])
+    elif run.config["hardware"]["devices"] > 1 and not trained:
         _start_ranks(run.path, run.config["hardware"]["devices"], as_child=False)
     run_pipeline(run)
     return 0
@@ -58,49 +67,78 @@ def run_pipeline(run: Any) -> float | None:
 
     Raises:
         LimitExceeded: code and model are over the byte limit (after everything was written and scored).
+        Interrupted: a signal asked for the end; what was finished stays finished.
     """
-    from golf.pipeline.run_folder import speaker
-    from golf.pipeline.stage import STAGES, Stage, run_stage
-    from golf.pipeline.summary import objective, write_summary
-    from golf.pipeline.train import average_weights, rank_and_world, train_run
-    from golf.training.loggers import finish_loggers
+    from golf.pipeline.run_folder import remove_leftovers
+    from golf.pipeline.stage import finished_manifest
+    from golf.pipeline.summary import objective
+    from golf.pipeline.train import rank_and_world, train_run
+    from golf.signals import stop_with
 
     config, (rank, _) = run.config, rank_and_world()
+    with stop_with(f"stopped by {{signal}}; go on with: python train.py run={run.path}"):
+        if rank:
+            if finished_manifest(run.path, _train_stage(run)) is None:
+                train_run(run, run.path / "stages" / "train")
+            return None
+        remove_leftovers(run.path)
+        run.say(f"run folder: {run.path}")
+        if config["trainer"]["fast_dev_run"]:
+            train_run(run, run.path / "stages" / "train")
+            run.say("one step and one validation batch ran; trainer.fast_dev_run=true writes no results")
+            return None
+        summary = _run_stages(run)
+        report(run, summary)
+    value = objective(summary, config["objective"])
+    require_fit(summary)
+    return value
+
+
+def _run_stages(run: Any) -> dict[str, Any]:
+    """Every stage up to `through`, then the summary and the loggers' end, which come after a failure as well."""
+    from golf.pipeline.stage import STAGES, Stage, run_stage
+    from golf.pipeline.train import average_weights, train_run
+
+    config, loggers, trained = run.config, [], run.path / "stages" / "train"
     through = STAGES.index(config["through"])
-    say, loggers = speaker(run, rank), []
-    trained = run.path / "stages" / "train"
 
     def work(folder: Path) -> Any:
         outputs, result, opened = train_run(run, folder)
         loggers.extend(opened)
         return outputs, result
 
-    if rank:
-        train_run(run, trained)
-        return None
-    say(f"run folder: {run.path}")
-    if config["trainer"]["fast_dev_run"]:
-        train_run(run, trained)
-        say("one step and one validation batch ran; trainer.fast_dev_run=true writes no results")
-        return None
+    def average(folder: Path) -> Any:
+        return average_weights(run, folder, trained, run.say)
+
     try:
-        run_stage(run.path, Stage("train", _training_settings(config), (), work))
+        run_stage(run.path, _train_stage(run, work))
         if through >= STAGES.index("average"):
             weights = tuple(sorted(trained.glob("*.safetensors")))
-            stage = Stage("average", config["eval"], weights, lambda folder: average_weights(run, folder, trained, say))
-            run_stage(run.path, stage)
+            run_stage(run.path, Stage("average", config["eval"], weights, average))
         if through >= STAGES.index("calibrate"):
             from golf.pipeline.export import export_run
 
             export_run(run, config["export"], config, config["through"])
-    finally:
-        summary = write_summary(run)
-        artifact = run.artifact(config["export"])
-        finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None)
-    report(run, summary)
-    value = objective(summary, config["objective"])
-    require_fit(summary)
-    return value
+    except BaseException:
+        with contextlib.suppress(GolfError):  # such as a full disk: the error that is on its way says it
+            _conclude(run, loggers)
+        raise
+    return _conclude(run, loggers)
+
+
+def _train_stage(run: Any, work: Any = None) -> Any:
+    from golf.pipeline.stage import Stage
+
+    return Stage("train", _training_settings(run.config), (), work)
+
+
+def _conclude(run: Any, loggers: list[Any]) -> dict[str, Any]:
+    from golf.pipeline.summary import write_summary
+    from golf.training.loggers import finish_loggers
+
+    summary, artifact = write_summary(run), run.artifact(run.config["export"])
+    finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None)
+    return summary
 
 
 def report(run: Any, summary: dict[str, Any]) -> None:

@@ -16,6 +16,14 @@ class UserError(GolfError):
     exit_code = 2
 
 
+class Interrupted(BaseException):
+    """A signal asked for the end. Not an Exception: nothing on the way out may take it for a failure and go on."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 class LimitExceeded(GolfError):
     """The artifact is over the byte limit, or a stage over its time limit."""
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from golf.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+DISK_ERRORS = (*FULL, *FORBIDDEN, errno.EIO, errno.ENAMETOOLONG)  # a disk that refuses, not a mistake of ours
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
@@ -34,9 +38,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def disk_error(error: OSError, path: Path) -> UserError:
     """The one line for a disk that refuses: what happened, what is safe, what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         why, todo = "no space left on the disk", "free some space and resume with python train.py run=<folder>"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    elif error.errno in FORBIDDEN:
         why, todo = "no permission to write", "choose a writable folder with hydra.run.dir=<folder>"
     else:
         why, todo = error.strerror or str(error), "resume with python train.py run=<folder>"

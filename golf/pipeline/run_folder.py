@@ -70,8 +70,11 @@ class RunFolder:
     def say(self, line: str) -> None:
         """Print a line and append it to log.txt."""
         print(line, flush=True)
-        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        try:
+            with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        except OSError as error:
+            raise disk_error(error, self.path / "log.txt") from error
 
 
 def create_run_folder(path: Path, config: dict[str, Any], overrides: list[str]) -> RunFolder:
@@ -181,6 +184,13 @@ def source_snapshot() -> bytes:
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
     return zstandard.ZstdCompressor(level=12).compress(buffer.getvalue())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the half-written files that a killed process left beside their places."""
+    for path in folder.rglob(".*.part"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def silent(line: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from golf import __version__
-from golf.files import disk_error, sha256_of, write_atomically
+from golf.files import DISK_ERRORS, disk_error, sha256_of, write_atomically
 
 MANIFEST_VERSION = 1
 STAGES = ("train", "average", "calibrate", "quantise", "pack", "verify", "score")
@@ -39,11 +39,10 @@ def run_stage(root: Path, stage: Stage) -> dict[str, Any]:
     """
     folder = root / "stages" / stage.name
     manifest_path = folder / "manifest.json"
-    wanted = {"settings": fingerprint(stage.settings), "inputs": _hashes(stage.inputs, root)}
-    done = read_manifest(manifest_path)
-    if done and all(done.get(key) == wanted[key] for key in wanted) and _intact(done["outputs"], root):
+    done = finished_manifest(root, stage)
+    if done is not None:
         return done["result"]
-    begun = time.monotonic()
+    wanted, begun = _wanted(root, stage), time.monotonic()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         manifest_path.unlink(missing_ok=True)
@@ -58,9 +57,23 @@ def run_stage(root: Path, stage: Stage) -> dict[str, Any]:
             "result": result,
         }
     except OSError as error:
-        raise disk_error(error, folder) from error
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise disk_error(error, Path(error.filename or folder)) from error
     write_atomically(manifest_path, json.dumps(manifest, indent=1))
     return result
+
+
+def finished_manifest(root: Path, stage: Stage) -> dict[str, Any] | None:
+    """The manifest of a stage that need not run again, None if it must."""
+    done = read_manifest(root / "stages" / stage.name / "manifest.json")
+    if done is None or any(done.get(key) != value for key, value in _wanted(root, stage).items()):
+        return None
+    return done if _intact(done["outputs"], root) else None
+
+
+def _wanted(root: Path, stage: Stage) -> dict[str, Any]:
+    return {"settings": fingerprint(stage.settings), "inputs": _hashes(stage.inputs, root)}
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 import torch.distributed as dist
 
 from golf.config.build import build
+from golf.errors import GolfError
 from golf.pipeline.run_folder import RunFolder, speaker
 from golf.training.callbacks.budget import BudgetCallback
+from golf.training.callbacks.restore import RestoreCallback
 from golf.training.checkpointing import find_checkpoint, load_weights, read_checkpoint, save_weights
 from golf.training.datamodule import GolfDataModule
 from golf.training.device import describe_hardware, peak_flops, torch_device
@@ -27,7 +30,11 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, Any], list[Any]]:
-    """Train (or go on training) on every rank; returns output files, the stage's result and the open loggers."""
+    """Train (or go on training) on every rank; returns output files, the stage's result and the open loggers.
+
+    Raises:
+        Interrupted: a signal asked for the end; the checkpoint is written.
+    """
     config, (rank, world) = run.config, rank_and_world()
     device = torch_device(config["hardware"])
     say = speaker(run, rank)
@@ -42,10 +49,7 @@ def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, A
     if checkpoint is not None and checkpoint["finished"]:
         _restore_finished(session, checkpoint)
     else:
-        _fit(session, loggers)
-    if world > 1 and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+        _fit_on_all_ranks(session, loggers)
     if session.interrupted:
         raise session.interruption()
     if rank or config["trainer"]["fast_dev_run"]:
@@ -66,9 +70,30 @@ def _fit(session: Session, loggers: list[Any]) -> None:
     trainer.fit(module, datamodule=GolfDataModule(session, module))
 
 
+def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
+    """Fit, then leave the process group; a rank that has gone is one line here, and the launcher names it.
+
+    Raises:
+        GolfError: another rank has died.
+    """
+    try:
+        _fit(session, loggers)
+        if session.world > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if session.world > 1 and any(word in str(error).lower() for word in ("gloo", "nccl", "closed by peer")):
+            reason = str(error).strip().splitlines()[0][:160]
+            raise GolfError(
+                f"rank {session.rank} has lost another rank at step {session.step} ({reason}): "
+                f"go on from the last checkpoint with python train.py run={session.folder}"
+            ) from error
+        raise
+
+
 def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
-    """Callbacks in the order of their priority (others keep theirs, at the end); the budget clock is always there."""
-    built = [build(node) for node in nodes.values() if node and "_target_" in node]
+    """Callbacks in the order of their priority (others keep theirs, at the end); clock and restoring are always in."""
+    built = [build(node) for node in nodes.values() if node and "_target_" in node] + [RestoreCallback()]
     if not any(isinstance(callback, BudgetCallback) for callback in built):
         built.append(BudgetCallback())
     return sorted(built, key=lambda callback: getattr(callback, "priority", 90))
@@ -91,9 +116,11 @@ def build_loggers(run: RunFolder, session: Session) -> list[Any]:
 def _start_point(run: RunFolder, session: Session) -> dict[str, Any] | None:
     """The checkpoint to go on from: the run's own newest, else `ckpt_path`; else weights from `init_from`."""
     config = run.config
-    found = find_checkpoint(run.path) or (Path(config["ckpt_path"]) if config["ckpt_path"] else None)
+    own = find_checkpoint(run.path)
+    found = own or (Path(config["ckpt_path"]) if config["ckpt_path"] else None)
     if found is not None:
         checkpoint = read_checkpoint(found)
+        checkpoint["finished"] = checkpoint["finished"] and own is not None  # another run's end is no end here
         session.restored, session.step = checkpoint, checkpoint["step"]
         session.say(f"going on from step {session.step} ({found})")
         return checkpoint
@@ -107,8 +134,6 @@ def _start_point(run: RunFolder, session: Session) -> dict[str, Any] | None:
 
 def _restore_finished(session: Session, checkpoint: dict[str, Any]) -> None:
     """Training was finished, only its outputs are missing: take weights, average and statistics as they were."""
-    import json
-
     load_weights(session.net, checkpoint["weights"])
     if session.average is not None and checkpoint["average"]:
         session.average.load_state_dict(checkpoint["average"], session.device)
@@ -139,14 +164,16 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _share(device: torch.device) -> Any:
-    """Broadcast rank 0's two clock readings to all ranks."""
+def _share(device: torch.device) -> Callable[[tuple[float, float]], tuple[float, float]]:
+    """Rank 0's two clock readings on all ranks; a negative pace, the request to stop, counts from whichever rank."""
 
     def share(values: tuple[float, float]) -> tuple[float, float]:
-        tensor = torch.tensor(values, dtype=torch.float64, device=device)
-        dist.broadcast(tensor, src=0)
-        seconds, pace = tensor.tolist()
-        return seconds, pace
+        seconds, pace = values
+        mine = (seconds, pace) if dist.get_rank() == 0 else (0.0, 0.0)
+        tensor = torch.tensor((*mine, float(pace < 0)), dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        seconds, pace, requests = tensor.tolist()
+        return seconds, -1.0 if requests else pace
 
     return share
 

@@ -1,5 +1,6 @@
 """Checkpoints: a folder with `weights.safetensors`, `state.pt` (plain tensors and numbers, loadable with
-weights_only=True) and `meta.json`; complete or absent, never half-written.
+weights_only=True) and `meta.json`; complete or absent, never half-written (made beside its place, then renamed). The
+one at the end of training is step_<n>_end, so that it never has to replace one of the same step.
 
 Invariant: on one device, training from a checkpoint gives bit for bit what an uninterrupted run gives. The data stream
 is a pure function of the step, so its state is the step.
@@ -7,6 +8,7 @@ is a pure function of the step, so its state is the step.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from golf.errors import UserError
 from golf.files import disk_error, write_atomically
@@ -35,23 +37,24 @@ def save_checkpoint(session: Any, trainer: Any, keep: int = 2, finished: bool = 
         UserError: the disk refuses; earlier checkpoints are untouched.
     """
     root = session.folder / "checkpoints"
-    final = root / f"step_{session.step:08d}"
-    part = root / f".{final.name}.{os.getpid()}.part"
+    final = root / (f"step_{session.step:08d}" + ("_end" if finished else ""))
+    part = root / f".{final.name}.part"
+    meta = {"version": CHECKPOINT_VERSION, "step": session.step, "finished": finished}
+    state = io.BytesIO()
+    torch.save(training_state(session, trainer), state)
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        for unfinished in root.glob(".*.part"):  # of a process that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
         save_weights(session.net.state_dict(), part / WEIGHTS)
-        torch.save(training_state(session, trainer), part / STATE)
-        (part / META).write_text(
-            json.dumps({"version": CHECKPOINT_VERSION, "step": session.step, "finished": finished})
-        )
-        _flush(part)
+        write_atomically(part / STATE, state.getvalue())
+        write_atomically(part / META, json.dumps(meta))
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)
-    except (OSError, RuntimeError) as error:
+    except (OSError, UserError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        cause = error if isinstance(error, OSError) else OSError(28, str(error))
-        raise disk_error(cause, final) from error
+        if isinstance(error, OSError):
+            raise disk_error(error, final) from error
+        raise
     write_atomically(root / "latest", final.name)
     for old in sorted(root.glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -59,8 +62,12 @@ def save_checkpoint(session: Any, trainer: Any, keep: int = 2, finished: bool = 
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Named tensors as safetensors (on the CPU, contiguous, flushed to disk)."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    """Named tensors as a safetensors file (whole or not there).
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    write_atomically(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
 
 
 def training_state(session: Any, trainer: Any) -> dict[str, Any]:
@@ -184,9 +191,3 @@ def _number(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.item() if value.numel() == 1 else value.tolist()
     return str(value)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())

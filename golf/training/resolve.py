@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,30 @@ def resolve_config(config: dict[str, Any], say: Callable[[str], None] = lambda l
     """Resolve hardware, compute dtype and the number of spans per step; the input is left alone.
 
     Raises:
-        UserError: an accelerator that is not here, devices that cannot share the batch.
+        UserError: an accelerator that is not here, devices that cannot share the batch, another number of ranks.
     """
     found = copy.deepcopy(config)
+    require_ranks(found["hardware"]["devices"])
     asked = found["hardware"]["compute_dtype"]
     found["hardware"] = resolve_hardware(found["hardware"], say)
     if found["model"]["compute_dtype"] == asked == "auto":
         found["model"]["compute_dtype"] = found["hardware"]["compute_dtype"]
     found["data"]["spans_per_step"] = spans_per_step(found["data"], found["hardware"])
     return found
+
+
+def require_ranks(devices: int) -> None:
+    """Under torchrun, `hardware.devices` is the number of ranks on all nodes together.
+
+    Raises:
+        UserError: torchrun has started another number.
+    """
+    ranks = os.environ.get("WORLD_SIZE", "")
+    if "LOCAL_RANK" in os.environ and ranks.isdigit() and int(ranks) != devices:
+        raise UserError(
+            f"hardware.devices={devices}, but torchrun has started {ranks} ranks (all nodes together): "
+            f"type hardware.devices={ranks}"
+        )
 
 
 def spans_per_step(data: dict[str, Any], hardware: dict[str, Any]) -> int:

@@ -16,16 +16,8 @@ from golf.clock import BudgetClock
 from golf.config.build import build
 from golf.data.dataset import check_prepared
 from golf.data.stream import SequentialStream
-from golf.errors import GolfError, UserError
+from golf.errors import Interrupted, UserError
 from golf.loop import seed_everything
-
-
-class Interrupted(GolfError):
-    """The run was asked to stop (SIGTERM, Ctrl-C); its last checkpoint is complete."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 @dataclass
@@ -81,15 +73,16 @@ class Session:
     def interrupt(self, signal_number: int) -> None:
         """Ask the run to stop at the next step boundary, after a checkpoint; a second request stops at once."""
         if self.interrupted:
-            raise KeyboardInterrupt
+            raise self.interruption()
         self.interrupted = signal_number
         self.clock.interrupt()
 
     def interruption(self) -> Interrupted:
-        name = signal.Signals(self.interrupted).name if self.interrupted else "SIGTERM"
+        """What ends a run that was asked to stop."""
+        number = self.interrupted or signal.SIGTERM
+        name = signal.Signals(number).name
         return Interrupted(
-            f"stopped by {name} after step {self.step}; go on with: python train.py run={self.folder}",
-            self.interrupted or signal.SIGTERM,
+            f"stopped by {name} after step {self.step}; go on with: python train.py run={self.folder}", number
         )
 
 

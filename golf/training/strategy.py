@@ -2,8 +2,9 @@
 
 1. Lightning builds the wrapper on a side CUDA stream, which leaves gradient accumulation on that stream: one extra
    synchronisation per step, and CUDA graphs fail. Here it is built on the current stream.
-2. With several ranks its training loop broadcasts a "was there a SIGTERM" tensor and reads it before every batch. Here
-   the request to stop travels with the budget clock's rare sync points instead (see `BudgetClock.interrupt`).
+2. With several ranks its training loop broadcasts a "was there a SIGTERM" tensor and reads it before every batch, and
+   its signal handler broadcasts another, wherever the rank happens to be. Here the request to stop travels with the
+   budget clock's rare sync points instead (see `BudgetClock.interrupt`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -36,13 +38,12 @@ class GolfDDP(DDPStrategy):
 
 
 def remove_sigterm_broadcast() -> None:
-    """Replace the per-batch broadcast of the training loop (the only change golf makes to Lightning's own classes)."""
-    if not hasattr(_TrainingEpochLoop, "_broadcast_sigterm_tensor"):
-        raise RuntimeError(
-            "Lightning no longer has _TrainingEpochLoop._broadcast_sigterm_tensor: drop this replacement"
-        )
+    """Replace both broadcasts about SIGTERM (the only change golf makes to Lightning's own classes)."""
 
-    def no_broadcast(self: Any) -> None:
+    def no_broadcast(self: Any, *signal: Any) -> None:
         return None
 
-    _TrainingEpochLoop._broadcast_sigterm_tensor = no_broadcast
+    for owner, name in ((_TrainingEpochLoop, "_broadcast_sigterm_tensor"), (_SignalConnector, "_sigterm_notifier_fn")):
+        if not hasattr(owner, name):
+            raise RuntimeError(f"Lightning no longer has {owner.__name__}.{name}: drop its replacement")
+        setattr(owner, name, no_broadcast)

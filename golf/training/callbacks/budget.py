@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
 from typing import Any
 
+from golf.signals import handle_stop
 from golf.training.callbacks.base import GolfCallback
 
 
@@ -14,15 +14,12 @@ class BudgetCallback(GolfCallback):
 
     priority = 10
 
-    def __init__(self) -> None:
-        self._handlers: dict[int, Any] = {}
-
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        # Lightning installs its own SIGTERM handler before this hook; from here on, signals ask for a clean stop.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.getsignal(number)
-                signal.signal(number, lambda received, frame: pl_module.session.interrupt(received))
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        session = pl_module.session
+        # Lightning has put its own handler on SIGTERM by now, and puts back what was there before when it is done.
+        handle_stop(session.interrupt)
+        if session.clock.should_stop(session.step):  # a resumed run that had used up its budget
+            trainer.should_stop = True
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         session = pl_module.session
@@ -50,8 +47,3 @@ class BudgetCallback(GolfCallback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         pl_module.session.clock.pause()
-
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from golf.training.callbacks.base import GolfCallback
-from golf.training.checkpointing import restore, save_checkpoint
+from golf.training.checkpointing import save_checkpoint
 
 
 class CheckpointCallback(GolfCallback):
@@ -23,11 +23,7 @@ class CheckpointCallback(GolfCallback):
         self._next = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        session = pl_module.session
-        if session.restored is not None:
-            restore(session, trainer, session.restored)
-            session.restored = None
-            self._saved_step = session.step
+        self._saved_step = pl_module.session.step or -1
         self._next = time.monotonic() + self.every_seconds
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
@@ -39,7 +35,7 @@ class CheckpointCallback(GolfCallback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         session = pl_module.session
         if not trainer.fast_dev_run:
-            self._save(session, trainer, finished=not session.interrupted)
+            self._save(session, trainer, finished=not session.clock.interrupted)
 
     def _save(self, session: Any, trainer: Any, finished: bool = False) -> None:
         if session.rank or (self._saved_step == session.step and not finished):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.distributed as dist
+
 from golf.training.callbacks.base import GolfCallback
 from golf.training.flops import training_flops_per_token
 
@@ -28,7 +30,7 @@ class ThroughputCallback(GolfCallback):
         self.session, self.trainer = session, trainer
         self._every = session.config["trainer"]["log_every_steps"]
         self._flops_per_token = training_flops_per_token(session.net, session.stream.seq_len)
-        self._durations_ms = list(session.statistics.get("step_ms", []))
+        self._durations_ms = session.statistics.setdefault("step_ms", [])  # the same list: every checkpoint has it
         self._interval_begun, self._last_time = (session.step, session.clock.read()), session.clock.read()
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
@@ -59,6 +61,9 @@ class ThroughputCallback(GolfCallback):
         loss = session.meter.take_mean()
         if loss is None:
             return
+        if session.world > 1:  # all ranks are here at the same step; between these steps nothing is communicated
+            dist.all_reduce(loss)
+            loss /= session.world
         first, begun = self._interval_begun
         step_seconds = (now - begun) / max(session.step - first, 1)
         if session.device.type == "cuda":
@@ -106,7 +111,7 @@ class ThroughputCallback(GolfCallback):
             statistics["step_ms_p99"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
         seconds = session.clock.read()
         tokens = session.step * session.stream.tokens_per_step
-        statistics.update(step_ms=self._durations_ms, train_seconds=seconds, steps=session.step, train_tokens=tokens)
+        statistics.update(train_seconds=seconds, steps=session.step, train_tokens=tokens)
         statistics["flops"] = self._flops_per_token * tokens
         if seconds:
             statistics["tokens_per_second"] = tokens / seconds
