@@ -1,4 +1,4 @@
-"""The rules that keep the core exportable as one file: who may import what, and nothing that moving code would change."""
+"""The rules that keep the core exportable as one file: who imports what, and nothing that moving code would change."""
 
 from __future__ import annotations
 

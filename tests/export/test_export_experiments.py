@@ -1,0 +1,92 @@
+"""Every experiment in conf/ becomes one file that needs nothing of golf: it compiles, and it runs on its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from golf.config.compose import compose, conf_dir
+from golf.errors import UserError, VerificationFailed
+from golf.submission.flatten import flatten
+from golf.submission.verify import hidden_packages, run_alone
+
+EXPERIMENTS = sorted(
+    path.relative_to(conf_dir() / "experiment").with_suffix("").as_posix()
+    for path in (conf_dir() / "experiment").rglob("*.yaml")
+)
+HARDWARE = ["hardware=cpu", "hardware.threads=1", "hardware.compute_dtype=float32", "hardware.compile=false"]
+ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli"}
+
+
+def composed(*overrides: str) -> dict:
+    return compose("train", [*overrides, *HARDWARE])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_exports(experiment, tmp_path):
+    config = composed(f"experiment={experiment}")
+    text = flatten(config)
+    assert text == flatten(config), "the same configuration gives the same bytes"
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+            foreign = {n.partition(".")[0] for n in names} - set(__import__("sys").stdlib_module_names)
+            assert foreign <= ALLOWED_IMPORTS
+    for private in (str(Path.cwd()), str(Path.home()), "/tmp/"):
+        assert private not in text
+    code = tmp_path / "train_gpt.py"
+    code.write_text(text, encoding="utf-8")
+    assert "--eval-only" in run_alone(code, ["--help"])["output"]
+
+
+def test_options_that_are_not_used_are_absent():
+    text = flatten(composed("experiment=smoke"))
+    for name in ("class Ladder", "class Ema", "class WarmdownFraction", "class ZlibCodec", "# Rotary position"):
+        assert name in text
+    for name in ("class Contiguous(Evaluator", "class Cosine", "class PreNormBlock", "class LzmaCodec", "SampleCorpus"):
+        assert name not in text
+    plain = flatten(composed("experiment=smoke", "average=none", "eval=contiguous", "codec=lzma", "schedule=cosine"))
+    for name in ("class Ema", "class Sliding", "class ZlibCodec", "class WarmdownFraction"):
+        assert name not in plain
+    for name in ("class Cosine", "class LzmaCodec", "# LZMA in its smallest container"):
+        assert name in plain
+
+
+def test_comments_docstrings_and_origins_stay():
+    text = flatten(composed("experiment=smoke"))
+    for module in ("golf.models.gpt", "golf.loop", "golf.script", "configuration"):
+        assert f"- {module}\n" in text
+    assert "# The order of construction is the order of the random draws" in text
+    assert '"""Decoder-only transformer over token ids.' in text
+    assert text.count("from __future__ import annotations") == 1
+
+
+def test_absolute_folders_stay_on_this_machine(tmp_path):
+    text = flatten(composed("experiment=smoke", f"data.folder={tmp_path}/shards"))
+    assert str(tmp_path) not in text
+    assert 'data_folder="data/shards"' in text
+
+
+def test_a_debugging_run_is_not_exported():
+    with pytest.raises(UserError, match="overfit_batches"):
+        flatten(composed("experiment=smoke", "trainer.overfit_batches=2"))
+
+
+def test_targets_outside_the_core_are_named():
+    config = composed("experiment=smoke")
+    config["qat"] = {"_target_": "golf.report.tables.ladder_table"}
+    with pytest.raises(UserError, match=r"golf\.report\.tables\.ladder_table is not part of golf's core"):
+        flatten(config)
+
+
+def test_the_interpreter_of_the_check_has_nothing_of_golf(tmp_path):
+    assert {"golf", "lightning", "hydra", "omegaconf", "wandb", "rich", "safetensors"} <= hidden_packages()
+    assert not {"torch", "numpy", "sentencepiece"} & hidden_packages()
+    for package in ("golf", "lightning", "omegaconf"):
+        code = tmp_path / "probe.py"
+        code.write_text(f"import {package}\n")
+        with pytest.raises(VerificationFailed, match=f"No module named '{package}'"):
+            run_alone(code, [])
