@@ -13,6 +13,7 @@ from typing import Any
 
 from golf.config.annotations import describe, fits, is_node, literals
 from golf.config.code import to_override, to_value
+from golf.config.moved import MOVED
 from golf.config.nearest import nearest, offer
 from golf.config.signatures import Parameter, Signature, signature_of
 from golf.config.static import NotFound
@@ -126,7 +127,7 @@ def _bind(node: dict[str, Any], path: str, signature: Signature, findings: Findi
     given = {str(key): value for key, value in node.items() if key not in RESERVED}
     for name, value in given.items():
         if name not in parameters:
-            if not signature.open_keys:
+            if not signature.open_keys and f"{path}.{name}" not in MOVED:  # those have a line of their own
                 unset = [key for key in parameters if key not in supplied]
                 findings.errors.append(_unknown_key(path, name, value, unset, signature.target))
         elif value == MISSING:

@@ -28,11 +28,12 @@ class JsonLinesLogger(Logger):
 
     @property
     def name(self) -> str:
-        return "jsonl"
+        """Of the first logger's name and version Lightning makes the folder of its own checkpoints."""
+        return "lightning"
 
     @property
     def version(self) -> str:
-        return "0"
+        return ""
 
     @property
     @rank_zero_experiment

@@ -32,6 +32,13 @@ class ConsoleCallback(GolfCallback):
         session.say(f"training {parameters:,} parameters, {per_step:,} tokens per step{since}, until {until}")
         self._next = time.monotonic() + min(self.every_seconds, 2.0)
 
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        for callback in trainer.callbacks:
+            if getattr(callback, "stopped_epoch", 0) or getattr(callback, "stopping_reason_message", None):
+                reason = " ".join(str(getattr(callback, "stopping_reason_message", None) or "").split())
+                name, session = type(callback).__name__, pl_module.session
+                session.say(f"{name} ended training after step {session.step}" + (f": {reason}" if reason else ""))
+
     def on_step_end(self, session: Any, trainer: Any) -> None:
         now = time.monotonic()
         if session.rank != 0 or (now < self._next and not trainer.should_stop):

@@ -1,0 +1,33 @@
+"""Callbacks that would wait for something that never comes: a monitor without validation, a metric nobody logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golf.config.nearest import nearest
+
+MONITORED = ("val/bpb", "val/loss")  # what validation hands to callbacks
+
+
+def monitors(config: dict[str, Any]) -> list[str]:
+    """A callback with a `monitor` needs validation during training, and a value that validation gives."""
+    callbacks, trainer = config.get("callbacks"), config.get("trainer")
+    if not isinstance(callbacks, dict) or not isinstance(trainer, dict):
+        return []
+    lines = []
+    for name, node in callbacks.items():
+        monitor = node.get("monitor") if isinstance(node, dict) else None
+        if not isinstance(monitor, str):
+            continue
+        path = f"callbacks.{name}"
+        if monitor not in MONITORED:
+            best = (nearest(monitor, MONITORED) or [MONITORED[0]])[0]
+            lines.append(
+                f"{path}.monitor={monitor}: validation gives {' and '.join(MONITORED)}; type {path}.monitor={best}"
+            )
+        if trainer.get("val_check_steps") == 0 and not trainer.get("fast_dev_run"):
+            lines.append(
+                f"{path} would silently do nothing: it waits for {monitor}, but trainer.val_check_steps=0 never "
+                "validates; type trainer.val_check_steps=100"
+            )
+    return lines
