@@ -79,8 +79,8 @@ def training_state(session: Any, trainer: Any) -> dict[str, Any]:
         "average": session.average.state_dict() if session.average is not None else {},
         "clock": session.clock.state_dict(),
         "random": random_state(session.device),
-        "callbacks": json.dumps(callbacks, default=_number),
-        "statistics": json.dumps(statistics, default=_number),
+        "callbacks": _plain(callbacks),
+        "statistics": json.dumps(statistics, default=float),
     }
 
 
@@ -129,7 +129,7 @@ def restore(session: Any, trainer: Any, checkpoint: dict[str, Any]) -> None:
     session.clock.load_state_dict(checkpoint["clock"], checkpoint["step"])
     session.statistics.update(json.loads(checkpoint["statistics"]))
     set_random_state(checkpoint["random"])
-    states = json.loads(checkpoint["callbacks"])
+    states = checkpoint["callbacks"]
     for callback in trainer.callbacks:
         if callback.state_key in states:
             callback.load_state_dict(states[callback.state_key])
@@ -186,8 +186,12 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _number(value: Any) -> Any:
-    """Numbers that callbacks keep as tensors (EarlyStopping's best score) in JSON."""
+def _plain(value: Any) -> Any:
+    """What a callback keeps (EarlyStopping's best score is a tensor and must stay one), without foreign types."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, torch.Tensor):
-        return value.item() if value.numel() == 1 else value.tolist()
-    return str(value)
+        return value.detach().cpu()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -91,7 +91,7 @@ def test_the_profiler_is_heard(tiny_run, tmp_path, capsys, profiler):
 
 
 def test_an_unknown_profiler_is_one_line(tiny_run, tmp_path):
-    with pytest.raises(UserError, match="type trainer.profiler=simple"):
+    with pytest.raises(UserError, match=r"type trainer\.profiler=simple"):
         tiny_run(tmp_path / "run", "trainer.profiler=fast")
 
 
@@ -160,3 +160,11 @@ def test_flags_on_the_command_line(script, tmp_path):
         "golf: trainer.devices=2: devices are started by golf, one process each; type hardware.devices=2"
     ]
     assert not list(tmp_path.glob("runs"))
+
+
+@pytest.mark.parametrize("callbacks", ["early_stopping", "model_checkpoint"])
+def test_lightnings_callbacks_go_on_from_a_checkpoint(tiny_run, tmp_path, callbacks):
+    flags = (f"callbacks={callbacks}", "trainer.val_check_steps=2", "callbacks.checkpoint.every_steps=3")
+    first = tiny_run(tmp_path / "first", *flags)
+    second = tiny_run(tmp_path / "second", *flags, f"ckpt_path={first.path}/checkpoints/step_00000003")
+    assert validations(second) == [4]
