@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Program:
     optimizer: Callable[..., Composite]
     schedules: Schedules
     budget: Budget
-    stream: Callable[[Shards], SequentialStream]
+    stream: partial[SequentialStream]
     quant: QuantPlan
     codec: Codec
     evaluation: EvaluationPlan
@@ -144,8 +145,9 @@ class ProgramRun:
 
         def on_step(step: int, loss: Tensor) -> None:
             if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:
-                self.results["steps"].append({"step": step, "train_loss": float(loss)})
-                self.say(f"step:{step} train_loss:{float(loss)!r} train_time:{clock.read() * 1e3:.0f}ms")
+                mean = float(loss if self.world == 1 else self._sum(loss) / self.world)
+                self.results["steps"].append({"step": step, "train_loss": mean})
+                self.say(f"step:{step} train_loss:{mean!r} train_time:{clock.read() * 1e3:.0f}ms")
             if step == self.options.steps:
                 raise StepsDone
 
@@ -236,7 +238,8 @@ class ProgramRun:
         plan = self.program.evaluation
         tokens = Shards(self.val_paths, net.vocab_size).read_all()
         table = self.tokenizer.byte_table()
-        for name, evaluator in list(plan.evaluators(self.stream_seq_len).items())[: 1 if first_only else None]:
+        train_seq_len = self.program.stream.keywords["seq_len"]
+        for name, evaluator in list(plan.evaluators(train_seq_len).items())[: 1 if first_only else None]:
             result = evaluate(
                 net,
                 validation_tokens(tokens, evaluator.seq_len, plan.max_tokens),
@@ -251,11 +254,6 @@ class ProgramRun:
             )
             self.results["scores"].append({"weights": what, "name": name, **result.as_dict()})
             self.say(f"{what} {name} val_loss:{result.nats_per_token!r} val_bpb:{result.bpb!r} {result.coverage}")
-
-    @property
-    def stream_seq_len(self) -> int:
-        """Window length of evaluations that say `as in training`."""
-        return self.program.stream.keywords["seq_len"]
 
     def _sum(self, tensor: Tensor) -> Tensor:
         on_device = tensor.to(self.device)

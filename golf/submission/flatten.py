@@ -233,15 +233,15 @@ def import_rank(name: str) -> tuple[int, str]:
 
 
 def banner(name: str) -> str:
-    return f"\n\n# {'-' * (_WIDTH - len(name) - 3)} {name}\n"
+    return f"\n\n# ---------------------------------------- {name}\n"
 
 
 def join_definitions(definitions: list[Definition], texts: list[str]) -> str:
     """Two blank lines around functions and classes, none between constants."""
-    joined, after_block = "", True
+    joined, after_block = "", False
     for definition, text in zip(definitions, texts):
         block = definition.is_block
-        joined += ("\n\n" if block or after_block else "") + text
+        joined += ("\n\n" if block or after_block else "" if joined else "\n") + text
         after_block = block
     return joined
 

@@ -12,7 +12,6 @@ import builtins
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import golf
@@ -21,12 +20,13 @@ from golf.errors import UserError
 CORE_PACKAGES = ("models", "optim", "data", "quant", "codec", "evaluation", "ttt")
 CORE_MODULES = ("loop", "clock", "progress", "errors", "script")
 ANNOTATION_OF_ABSENT = "Any"
+DYNAMIC_ACCESS = ("getattr", "hasattr")
 Edit = tuple[int, int, bytes]
 
 
 @dataclass
 class References:
-    """What a piece of code refers to. `types`: names in annotations; `attributes`: what follows a dot, and strings."""
+    """What a piece of code refers to. `types`: names in annotations; `attributes`: what follows a dot."""
 
     names: set[str] = field(default_factory=set)
     types: set[str] = field(default_factory=set)
@@ -40,34 +40,34 @@ class References:
 
 @dataclass
 class Definition:
-    """One top-level statement (class, function or constant) with the comment lines above it."""
+    """One top-level statement (class, function or constant) with the comment lines above it.
+
+    `called_from_outside`: a class with a base that is not golf's, whose methods third-party code may call by name.
+    """
 
     module: CoreModule
     names: tuple[str, ...]
     node: ast.stmt
     begin: int
     end: int
+    called_from_outside: bool = True
 
     @property
     def is_block(self) -> bool:
         """A function or a class, as against a constant."""
         return isinstance(self.node, ast.FunctionDef | ast.ClassDef)
 
-    @cached_property
+    @property
     def methods(self) -> dict[str, ast.FunctionDef]:
-        """Methods that can be left out where nothing calls them: none of a class that third-party code calls into."""
-        if not isinstance(self.node, ast.ClassDef) or any(name not in self.module.golf_names for name in self.bases()):
+        """Methods that can be left out where no kept code calls them."""
+        if not isinstance(self.node, ast.ClassDef) or self.called_from_outside:
             return {}
-        found: dict[str, ast.FunctionDef] = {}
-        for item in self.node.body:
-            if isinstance(item, ast.FunctionDef) and not item.name.startswith("__"):
-                found[item.name] = item
-        return found
+        functions = [item for item in self.node.body if isinstance(item, ast.FunctionDef)]
+        return {item.name: item for item in functions if not item.name.startswith("__")}
 
-    def bases(self) -> Iterator[str]:
-        assert isinstance(self.node, ast.ClassDef)
-        for base in self.node.bases:
-            yield base.id if isinstance(base, ast.Name) else ast.unparse(base)
+    def bases(self) -> list[str]:
+        """Names of the base classes; empty for anything but a class."""
+        return [ast.unparse(base) for base in self.node.bases] if isinstance(self.node, ast.ClassDef) else []
 
     def references(self) -> References:
         """Of everything but the methods that can be left out."""
@@ -147,12 +147,15 @@ class CoreModule:
                 edits.append((self._method_begin(definition, method), self.line_end(method), b""))
         for node in ast.walk(definition.node):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "golf":
-                edits.append((self.offset(node.lineno, 0), self.line_end(node), b""))
+                end = self.line_end(node)
+                blank = re.match(rb"\n*", self.source[end:])
+                edits.append((self.offset(node.lineno, 0), end + (blank.end() if blank else 0), b""))
         absent = self.golf_names - present
-        for node in annotation_names(definition.node):
-            if node.id in absent:
-                begin = self.offset(node.lineno, node.col_offset)
-                edits.append((begin, begin + len(node.id.encode()), ANNOTATION_OF_ABSENT.encode()))
+        for annotation in annotations_of(definition.node):
+            begin = self.offset(annotation.lineno, annotation.col_offset)
+            end = self.offset(annotation.end_lineno or annotation.lineno, annotation.end_col_offset or 0)
+            known = re.sub(rb"[.\w]+", lambda match: type_or_any(match, absent), self.source[begin:end])
+            edits.append((begin, end, known))
         return apply_edits(self.source, definition.begin, definition.end, edits).decode().rstrip() + "\n"
 
     def _method_begin(self, definition: Definition, method: ast.FunctionDef) -> int:
@@ -191,13 +194,13 @@ def annotations_of(node: ast.AST) -> Iterator[ast.expr]:
             yield item.annotation
 
 
-def annotation_names(node: ast.AST) -> Iterator[ast.Name]:
-    for annotation in annotations_of(node):
-        yield from (item for item in ast.walk(annotation) if isinstance(item, ast.Name))
+def type_or_any(match: re.Match[bytes], absent: set[str]) -> bytes:
+    """A name of an annotation, or Any where it is a type that is not in the file."""
+    return ANNOTATION_OF_ABSENT.encode() if match[0].decode() in absent else match[0]
 
 
 def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> References:
-    """Names and attributes that a node uses, except in the skipped nodes below it."""
+    """Names and attributes that a node uses, except in the skipped nodes below it; `getattr(x, "name")` is a use."""
     found, excluded = References(), {id(item) for item in skipped}
     inside_annotations = {id(item) for annotation in annotations_of(node) for item in ast.walk(annotation)}
     queue: list[ast.AST] = [node]
@@ -210,11 +213,10 @@ def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> Refere
             (found.types if id(item) in inside_annotations else found.names).add(item.id)
         elif isinstance(item, ast.Attribute):
             found.attributes.add(item.attr)
-        elif isinstance(item, ast.Constant) and isinstance(item.value, str):
-            if id(item) in inside_annotations:
-                found.types.update(re.findall(r"\w+", item.value))
-            elif item.value.isidentifier():
-                found.attributes.add(item.value)
+        elif isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) in inside_annotations:
+            found.types.update(re.findall(r"\w+", item.value))
+        elif isinstance(item, ast.Call) and isinstance(item.func, ast.Name) and item.func.id in DYNAMIC_ACCESS:
+            found.attributes |= {arg.value for arg in item.args[1:] if isinstance(arg, ast.Constant)}
     return found
 
 
@@ -257,4 +259,11 @@ def owners_of_names(modules: Iterable[CoreModule]) -> dict[str, Definition]:
             if first != source or name in owners:
                 where = owners[name].module.path if name in owners else other.path
                 raise UserError(f"{name} is imported in {module.path} but means something else in {where}: rename one")
+    for definition in owners.values():
+        definition.called_from_outside = has_foreign_base(definition, owners)
     return owners
+
+
+def has_foreign_base(definition: Definition, owners: dict[str, Definition]) -> bool:
+    """Whether a class comes from one that is not golf's own, however far up."""
+    return any(base not in owners or has_foreign_base(owners[base], owners) for base in definition.bases())

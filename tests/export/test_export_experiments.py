@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ EXPERIMENTS = sorted(
     for path in (conf_dir() / "experiment").rglob("*.yaml")
 )
 HARDWARE = ["hardware=cpu", "hardware.threads=1", "hardware.compute_dtype=float32", "hardware.compile=false"]
+MODEL_GROUPS = sorted(f"model/{path.name}" for path in (conf_dir() / "model").iterdir() if path.is_dir())
+EXPORTED_GROUPS = [*MODEL_GROUPS, "optim", "schedule", "average", "qat", "quant", "codec", "eval", "budget"]
 ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli"}
 
 
@@ -33,13 +37,27 @@ def test_every_experiment_exports(experiment, tmp_path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
-            foreign = {n.partition(".")[0] for n in names} - set(__import__("sys").stdlib_module_names)
+            foreign = {n.partition(".")[0] for n in names} - set(sys.stdlib_module_names)
             assert foreign <= ALLOWED_IMPORTS
     for private in (str(Path.cwd()), str(Path.home()), "/tmp/"):
         assert private not in text
     code = tmp_path / "train_gpt.py"
     code.write_text(text, encoding="utf-8")
     assert "--eval-only" in run_alone(code, ["--help"])["output"]
+
+
+def test_every_option_of_what_is_exported_is_complete(tmp_path):
+    """No undefined, unused or doubly defined name, whichever option is chosen."""
+    for group in EXPORTED_GROUPS:
+        for path in sorted((conf_dir() / group).glob("*.yaml")):
+            if path.stem != "as_run":
+                name = f"{group}-{path.stem}".replace("/", "-")
+                override = f"{group}={path.stem}"
+                (tmp_path / f"{name}.py").write_text(flatten(composed("experiment=smoke", override)), encoding="utf-8")
+    assert len(list(tmp_path.glob("*.py"))) > 30
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_options_that_are_not_used_are_absent():
