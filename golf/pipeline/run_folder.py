@@ -188,7 +188,7 @@ def source_snapshot() -> bytes:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete the half-written files that a killed process left beside their places."""
-    for path in folder.rglob(".*.part"):
+    for path in folder.rglob("*.part"):
         if path.is_file():
             path.unlink(missing_ok=True)
 

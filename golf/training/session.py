@@ -62,6 +62,7 @@ class Session:
     meter: Meter = field(default_factory=Meter)
     interrupted: int = 0
     restored: dict[str, Any] | None = None
+    flush_metrics: Callable[[], None] = lambda: None  # before a checkpoint: what it has done is logged
     statistics: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
 

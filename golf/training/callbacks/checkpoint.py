@@ -41,6 +41,7 @@ class CheckpointCallback(GolfCallback):
         if session.rank or (self._saved_step == session.step and not finished):
             return
         session.clock.pause()
+        session.flush_metrics()
         save_checkpoint(session, trainer, self.keep, finished)
         self._saved_step, self._next = session.step, time.monotonic() + self.every_seconds
         if not trainer.should_stop:

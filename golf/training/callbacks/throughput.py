@@ -28,6 +28,7 @@ class ThroughputCallback(GolfCallback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         session = pl_module.session
         self.session, self.trainer = session, trainer
+        session.flush_metrics = self.flush
         self._every = session.config["trainer"]["log_every_steps"]
         self._flops_per_token = training_flops_per_token(session.net, session.stream.seq_len)
         self._durations_ms = session.statistics.setdefault("step_ms", [])  # the same list: every checkpoint has it
@@ -35,7 +36,7 @@ class ThroughputCallback(GolfCallback):
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
         now = session.clock.read()
-        self._flush()
+        self.flush()
         if session.device.type != "cuda":
             self._durations_ms.append((now - self._last_time) * 1e3)
         self._last_time = now
@@ -53,7 +54,7 @@ class ThroughputCallback(GolfCallback):
             session.validation = {}
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._flush()
+        self.flush()
         self._summarise(pl_module.session)
 
     def _gather(self, session: Any, now: float) -> None:
@@ -85,9 +86,10 @@ class ThroughputCallback(GolfCallback):
             values["mfu"] = self._flops_per_token * tokens_per_second / (peak * session.world)
         self._pending = values
         if trainer_is_stopping(self.trainer):
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the line that is pending."""
         if self._pending is not None:
             if self.session.device.type == "cuda":
                 import torch
