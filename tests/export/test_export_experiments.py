@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from golf.config.compose import compose, conf_dir
+from golf.config.compose import Composer, conf_dir
 from golf.errors import UserError, VerificationFailed
 from golf.submission.flatten import flatten
 from golf.submission.verify import hidden_packages, run_alone
@@ -24,8 +25,13 @@ EXPORTED_GROUPS = [*MODEL_GROUPS, "optim", "schedule", "average", "qat", "quant"
 ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli"}
 
 
+@lru_cache(maxsize=1)
+def composer() -> Composer:
+    return Composer("train")
+
+
 def composed(*overrides: str) -> dict:
-    return compose("train", [*overrides, *HARDWARE])
+    return composer().compose([*overrides, *HARDWARE])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

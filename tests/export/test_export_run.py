@@ -69,6 +69,23 @@ def test_the_whole_program_gives_the_same_run(run, data_options, tmp_path):
     assert results["code_bytes"] == code_of(run).stat().st_size
 
 
+def test_two_ranks_are_the_same_program(run, data_options, tmp_path):
+    """Under torchrun: losses up to the order of sums, one artifact, and the same score whoever computes it."""
+    options = [*data_options, "--output", str(tmp_path / "model.golf"), "--json"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(code_of(run))]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads(done.stdout.strip().splitlines()[-1])
+    losses = {step["step"]: step["train_loss"] for step in results["steps"]}
+    assert losses == pytest.approx(first_losses(run, 20), rel=1e-5)
+    assert losses[1] == pytest.approx(first_losses(run, 1)[1], rel=1e-6)
+    scores = {(score["weights"], score["name"]): score for score in results["scores"]}
+    alone = run_alone(code_of(run), [*data_options, "--eval-only", str(tmp_path / "model.golf")])["scores"]
+    for score in alone:
+        assert scores[("artifact", score["name"])]["bpb"] == pytest.approx(score["bpb"], abs=1e-9)
+        assert score["coverage"]["scored_twice"] == 0
+
+
 def test_writing_it_again_gives_the_same_bytes(run, tmp_path):
     again = write_submission(open_run_folder(run).config, tmp_path / "again.py")
     assert again.read_bytes() == code_of(run).read_bytes()
