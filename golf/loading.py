@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from golf.config.build import build
+from golf.data.tokenizer import PURE_BYTES, PureByteTokenizer, load_tokenizer
 from golf.errors import UserError
 
 
-def load(path: str | Path, export: str | None = None) -> Any:
+def load(path: str | Path, export: str | None = None, tokenizer: str | None = None) -> Any:
     """The network of a run (its packed export, or its averaged weights if nothing is packed yet) or of an artifact.
+
+    Args:
+        path: a run folder, or a packed file. export: which export of the run. tokenizer: the tokenizer's file, where
+            it is not found by itself (an artifact that has left its run folder).
 
     Returns:
         a torch module in eval mode; `.tokenizer` encodes and decodes (None if its file is not found), `.config` is the
-        network's config node (of a run: the run's whole config).
+        network's config node (of a run: the run's whole config), `.seq_len` the tokens it was trained on at a time
+        (None for a file outside a run folder).
 
     Raises:
-        UserError: nothing loadable there.
+        UserError: nothing loadable there, or a tokenizer that is not the model's.
     """
     found = Path(path)
     if found.is_dir():
-        return _load_run(found, export)
-    net, identity = open_artifact(found)
-    net.tokenizer = _find_tokenizer(found, identity)
+        net, identity, run = _load_run(found, export)
+    else:
+        net, identity = open_artifact(found)
+        run = _run_of(found)
+    net.seq_len = run.config["data"]["seq_len"] if run else None
+    if tokenizer:
+        net.tokenizer = _require_same(load_tokenizer(tokenizer), tokenizer, identity)
+    else:
+        net.tokenizer = _find_tokenizer(run, identity)
     return net.eval()
 
 
@@ -74,12 +87,10 @@ def build_network(node: dict[str, Any], where: str) -> Any:
 
 def load_state(path: str | Path) -> dict[str, Any]:
     """Weights by name from a run folder, a checkpoint folder or an artifact (for init_from=)."""
-    from safetensors.torch import load_file
-
     found = Path(path)
     for inside in ("stages/average/weights.safetensors", "weights.safetensors"):
         if (found / inside).is_file():
-            return load_file(found / inside)
+            return _read_weights(found / inside)
     if found.is_file():
         return dict(open_artifact(found)[0].state_dict())
     if found.is_dir():
@@ -87,29 +98,38 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
         checkpoint = find_checkpoint(found)
         if checkpoint is not None:
-            return load_file(checkpoint / "weights.safetensors")
+            return _read_weights(checkpoint / "weights.safetensors")
     raise UserError(f"{path} holds no weights: type a run folder, a checkpoint folder or a packed artifact")
 
 
-def _load_run(folder: Path, export: str | None) -> Any:
+def _read_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): copy it again, or name another run or checkpoint") from error
+
+
+def _load_run(folder: Path, export: str | None) -> tuple[Any, dict[str, Any], Any]:
+    """(network, identity of its tokenizer as far as known, run)."""
     from golf.pipeline.run_folder import open_run_folder
     from golf.training.checkpointing import load_weights
 
     run = open_run_folder(folder)
     name = export or run.config["export"]
+    identity: dict[str, Any] = {}
     if run.artifact(name).is_file():
         net, identity = open_artifact(run.artifact(name))
-        net.tokenizer = _find_tokenizer(run.artifact(name), identity)
     elif export:
-        raise UserError(
-            f"{folder} has no export '{export}': type one of {', '.join(exports_of(folder)) or '(none yet)'}"
-        )
+        names = ", ".join(exports_of(folder)) or "(none yet)"
+        raise UserError(f"{folder} has no packed export '{export}': type export= one of {names}")
     else:
         net = build(run.config["model"])
         load_weights(net, load_state(folder))
-        net.tokenizer = run.data(require_train=False).tokenizer()
     net.config = run.config
-    return net.eval()
+    return net, identity, run
 
 
 def exports_of(folder: Path) -> list[str]:
@@ -117,18 +137,43 @@ def exports_of(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in (folder / "artifact").glob("*/model.golf"))
 
 
-def _find_tokenizer(artifact: Path, identity: dict[str, Any]) -> Any:
-    """The tokenizer of an artifact inside a run folder, if its file is still there and the same."""
+def _run_of(artifact: Path) -> Any:
+    """The run whose folder an artifact lies in (<run>/artifact/<export>/model.golf), None outside of one."""
     from golf.pipeline.run_folder import open_run_folder
 
-    folder = artifact.parent.parent.parent
-    if not (folder / "config.yaml").is_file():
-        return None
+    folder = artifact.resolve().parent.parent.parent
     try:
-        tokenizer = open_run_folder(folder).data(require_train=False).tokenizer()
+        return open_run_folder(folder) if (folder / "config.yaml").is_file() else None
     except UserError:
         return None
-    return tokenizer if tokenizer.sha256 == identity.get("sha256") else None
+
+
+def _find_tokenizer(run: Any, identity: dict[str, Any]) -> Any:
+    """The tokenizer a run was trained with, if its file is still there and the same; pure bytes need no file."""
+    if identity.get("kind") == PURE_BYTES and identity.get("sha256") == PureByteTokenizer().sha256:
+        return PureByteTokenizer()
+    pinned = run.path / "data.json" if run else None
+    if pinned is None or not pinned.is_file():
+        return None
+    found = json.loads(pinned.read_text(encoding="utf-8"))
+    try:
+        return _require_same(load_tokenizer(found["tokenizer"], folder=found["folder"]), found["tokenizer"], identity)
+    except UserError:
+        return None
+
+
+def _require_same(tokenizer: Any, path: str, identity: dict[str, Any]) -> Any:
+    """The tokenizer, if it is the one the model was trained with.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if identity.get("sha256") not in (None, tokenizer.sha256):
+        raise UserError(
+            f"tokenizer={path} ({tokenizer.vocab_size} ids, sha256 {tokenizer.sha256[:12]}…) is not the model's "
+            f"({identity.get('vocab_size')} ids, {identity['sha256'][:12]}…): type tokenizer=<its own file>"
+        )
+    return tokenizer
 
 
 def _targets(node: Any) -> list[str]:

@@ -30,7 +30,8 @@ def start_run(data_folder):
         from golf.pipeline.run_folder import create_run_folder
         from golf.training.resolve import resolve_config
 
-        texts = [*TINY, *SMALL_DATA, f"data.folder={data_folder}", *overrides]
+        small = () if "data=fineweb" in overrides else (*SMALL_DATA[:2], f"data.folder={data_folder}")
+        texts = [*TINY, *small, SMALL_DATA[2], *overrides]
         require("train", texts)
         return create_run_folder(Path(folder), resolve_config(compose("train", texts)), texts)
 
@@ -55,6 +56,21 @@ def tiny_run(start_run):
 def smoke_run(tiny_run, tmp_path_factory):
     """One run through every stage, shared by all tests that only read it."""
     return tiny_run(tmp_path_factory.mktemp("runs") / "smoke" / "first", "through=score")
+
+
+@pytest.fixture(scope="session")
+def text_run(tiny_run, tmp_path_factory):
+    """A packed run on text as bytes: it has seen one sentence until it knows it."""
+    from golf.data.dataset import write_text_dataset
+    from golf.data.tokenizer import PureByteTokenizer, pure_byte_description
+
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "tokenizer.json").write_bytes(pure_byte_description())
+    texts = {"train": [f"{n} little birds sat on the wall. " * 3 for n in range(60)], "val": ["The end of it. " * 40]}
+    write_text_dataset(folder, texts, PureByteTokenizer(), {"name": "birds"})
+    flags = ("data=fineweb", f"data.folder={folder}", "tokenizer=bytes", "data.seq_len=32", "data.tokens_per_step=512")
+    flags = (*flags, "budget.max_steps=60", "trainer.log_every_steps=20")
+    return tiny_run(tmp_path_factory.mktemp("runs") / "text" / "first", "through=pack", *flags)
 
 
 @pytest.fixture
