@@ -7,10 +7,10 @@ reads key/value head floor(j K / H). Causal. Grouped queries: arXiv:2305.13245; 
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golf.errors import UserError
+from golf.models.attention.causal import causal_attention
 from golf.models.context import Context
 from golf.models.layers import Linear, rms_norm
 from golf.models.rope import rotate
@@ -48,6 +48,5 @@ class GroupedQueryAttention(nn.Module):
         q_BHTE = rotate(rms_norm(q_BHTE), context.cos_TE2, context.sin_TE2)
         k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TE2, context.sin_TE2)
         q_BHTE = q_BHTE * self.q_gain.to(q_BHTE.dtype)[:, None, None]
-        grouped = self.num_kv_heads != self.num_heads
-        y_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
+        y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
         return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D)), state
