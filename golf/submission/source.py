@@ -216,7 +216,7 @@ def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> Refere
         elif isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) in inside_annotations:
             found.types.update(re.findall(r"\w+", item.value))
         elif isinstance(item, ast.Call) and isinstance(item.func, ast.Name) and item.func.id in DYNAMIC_ACCESS:
-            found.attributes |= {arg.value for arg in item.args[1:] if isinstance(arg, ast.Constant)}
+            found.attributes |= {str(arg.value) for arg in item.args[1:] if isinstance(arg, ast.Constant)}
     return found
 
 

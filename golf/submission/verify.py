@@ -29,8 +29,9 @@ class Visible:
     find_distributions = importlib.machinery.PathFinder.find_distributions
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in hidden:
-            return None
+        if path is None and name in hidden:  # setuptools, which the compiler needs, brings copies of its own
+            copies = [folder for folder in sys.path if folder.endswith("_vendor")]
+            return importlib.machinery.PathFinder.find_spec(name, copies)
         found = (finder.find_spec(name, path, target) for finder in finders if hasattr(finder, "find_spec"))
         return next((spec for spec in found if spec is not None), None)
 sys.meta_path[:] = [Visible]
