@@ -131,7 +131,7 @@ class ProgramRun:
         if not program.own_start:
             raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
         seed_everything(program.seed)
-        net = program.model()
+        net: Any = program.model()
         stream = program.stream(Shards(train_shards(self.folder), net.vocab_size))
         clock = self._clock(stream.tokens_per_step)
         net = net.to(self.device)

@@ -60,7 +60,7 @@ def run_conformance(paths: Sequence[Path], data: Path | None = None) -> list[Any
         found = list(find_jobs(path, data))
         if not found:
             raise UserError(f"{path} holds no conformance vector: name a model folder (spec.json) or a component .json")
-        jobs |= {key: job for key, *job in found}  # a path named twice runs once
+        jobs |= {key: (name, run) for key, name, run in found}  # a path named twice runs once
     return [check for name, run in jobs.values() for check in guarded(name, run)]
 
 
@@ -158,7 +158,7 @@ def foreign_component(path: Path, meaning: str) -> list[Any]:
 
 def render_table(results: Sequence[Any]) -> str:
     """Vector, case, quantity, error, tolerance, status; then the totals."""
-    rows = [("vector", "case", "quantity", "error", "tolerance", "status", "")]
+    rows: list[tuple[str, ...]] = [("vector", "case", "quantity", "error", "tolerance", "status", "")]
     for r in results:
         numbers = ["-" if value is None else f"{value:.3g}" for value in (r.error, r.tolerance)]
         rows.append((r.vector[:34], r.case[:56], r.quantity, *numbers, r.status, " ".join(r.detail.split())[:90]))

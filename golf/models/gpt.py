@@ -8,7 +8,7 @@ Legend: B batch, T time, D width, V vocabulary, S skips.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +63,8 @@ class GPT(nn.Module):
         self.visits = depth(num_layers)
         num_skips = sum(visit.pop is not None for visit in self.visits)
         # The order of construction is the order of the random draws; changing it changes every seeded run.
-        self.tok_emb = embedding(vocab_size=vocab_size, width=width)
-        self.skip_weights = nn.Parameter(torch.ones(num_skips, width)) if num_skips else None
+        self.tok_emb: Any = embedding(vocab_size=vocab_size, width=width)
+        self.skip_weights: Any = nn.Parameter(torch.ones(num_skips, width)) if num_skips else None
         hidden = round(mlp_mult * width)
         self.blocks = nn.ModuleList(
             residual(

@@ -33,5 +33,6 @@ class BaselineInitialiser:
             for parameter in model.parameters():
                 parameter.copy_(parameter.to(torch.bfloat16).to(parameter.dtype))
         for module in model.modules():
-            if isinstance(module, nn.Embedding) and hasattr(module, "table_dtype"):
-                module.weight.data = module.weight.data.to(module.table_dtype)
+            table_dtype = getattr(module, "table_dtype", None)
+            if isinstance(module, nn.Embedding) and table_dtype is not None:
+                module.weight.data = module.weight.data.to(table_dtype)

@@ -17,6 +17,8 @@ class Rope(nn.Module):
         bf16_frequencies: round the frequencies to bfloat16 (what the challenge's scripts compute with in bf16 runs).
     """
 
+    inv_freq: Tensor
+
     def __init__(self, head_width: int, base: float = 10000.0, bf16_frequencies: bool = False):
         super().__init__()
         self.head_width, self.base, self.bf16_frequencies = head_width, base, bf16_frequencies

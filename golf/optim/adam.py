@@ -28,7 +28,7 @@ class AdamRule:
             self._step(group, *stored, grads)
             return
         working = [[t.float() for t in tensors] for tensors in stored]
-        self._step(group, *working, [g.float() for g in grads])
+        self._step(group, working[0], working[1], working[2], [g.float() for g in grads])
         for targets, sources in zip(stored, working):
             torch._foreach_copy_(targets, sources)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from golf.data.stream import Batch
-from golf.evaluation.protocol import Window, derived_batch_tokens, window_batches
+from golf.evaluation.protocol import derived_batch_tokens, window_batches
 from golf.training.module import GolfModule
 from golf.training.session import Session
 
@@ -39,7 +40,7 @@ class GolfDataModule(LightningDataModule):
         return DataLoader(StreamDataset(self.session), batch_size=None, num_workers=0, pin_memory=pin)
 
     def val_dataloader(self) -> DataLoader:
-        batches: list[list[Window]] = []
+        batches: Any = []  # lists of windows: a map-style data set as it is
         found = self.module.validation_protocol()
         if found is not None:
             tokens = len(self.module.validation_part())

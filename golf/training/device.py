@@ -59,7 +59,7 @@ def resolve_hardware(node: dict[str, Any], say=lambda line: None) -> dict[str, A
     if found["compile"] == "auto":
         found["compile"] = bool(preset["compile"])
     if not found["threads"]:
-        on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE", found["devices"]))
+        on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE") or found["devices"])
         found["threads"] = max(1, usable_cores() // max(1, on_this_node))
     return found
 

@@ -97,7 +97,7 @@ def wandb_logger(
             id=_kept_id(folder),
             resume="allow",
             config=config or {},
-            mode=wandb_mode(offline),
+            mode=wandb_mode(offline),  # pyright: ignore[reportArgumentType]
             settings=wandb.Settings(silent=True, console="off"),
         )
     except wandb.Error as error:
@@ -106,7 +106,7 @@ def wandb_logger(
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     logger = WandbLogger(experiment=run)
-    logger.log_model_at_end = log_model
+    logger.log_model_at_end = log_model  # pyright: ignore[reportAttributeAccessIssue]
     return logger
 
 

@@ -23,7 +23,7 @@ class GolfModule(LightningModule):
         super().__init__()
         self.session = session
         self.net = session.net
-        self._ledger: Ledger | None = None
+        self._ledger: Any = None  # the Ledger of the validation that is running
         self._bytes_N: Any = None
 
     def configure_model(self) -> None:
@@ -43,7 +43,7 @@ class GolfModule(LightningModule):
         return loss
 
     # -- validation: the same windows, ledger and byte counts as every other score ------------------------------------
-    def validation_protocol(self) -> tuple[str, Any] | None:
+    def validation_protocol(self) -> Any:
         found = self.session.evaluation.evaluators(self.session.stream.seq_len)
         return next(iter(found.items()), None)
 

@@ -114,7 +114,7 @@ def open_session(
     tokens = prepared.validation_tokens(vocab_size)
     seed_everything(config["seed"])
     net = build(config["model"])
-    stream = dataset.stream(prepared, vocab_size)
+    stream: Any = dataset.stream(prepared, vocab_size)
     if config["trainer"]["overfit_batches"]:
         stream = _Repeating(stream, config["trainer"]["overfit_batches"], world)
     budget = build(config["budget"])

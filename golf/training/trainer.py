@@ -40,7 +40,7 @@ def make_trainer(
     assert session is not None
     _quiet()
     hardware, callbacks = session.config["hardware"], callbacks or []
-    accelerator = {"cuda": "gpu"}.get(hardware["accelerator"], hardware["accelerator"])
+    accelerator: str = "gpu" if hardware["accelerator"] == "cuda" else hardware["accelerator"]
     strategy: Any = "auto"
     if session.world > 1:
         remove_sigterm_broadcast()

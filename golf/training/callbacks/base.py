@@ -20,6 +20,6 @@ class GolfCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        session = pl_module.session
+        session: Any = pl_module.session
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.on_step_end(session, trainer)
