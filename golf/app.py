@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,14 @@ from golf.errors import GolfError, LimitExceeded, UserError
 
 def train(config: Any) -> float | None:
     """One job of train.py: a new run in Hydra's output folder."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
+    from golf.config.job import current_job
     from golf.config.resolvers import rank
     from golf.pipeline.run_folder import RunFolder, create_run_folder, open_run_folder
     from golf.training.login import require_login
     from golf.training.resolve import resolve_config
 
-    hydra = HydraConfig.get()
-    folder = _shown(Path(hydra.runtime.output_dir))
+    job = current_job()
+    folder = _shown(job.folder)
     first = rank() == 0
     composed = _plain(config)
     require_login(composed["logger"])
@@ -31,12 +30,11 @@ def train(config: Any) -> float | None:
     if first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and (folder / "config.yaml").is_file():
         run = open_run_folder(folder)  # torchrun --max-restarts: go on
     elif first:
-        run = create_run_folder(folder, resolved, list(hydra.overrides.task))
+        run = create_run_folder(folder, resolved, list(job.overrides))
     else:
         run = RunFolder(folder, resolved)
-    multirun = hydra.mode == RunMode.MULTIRUN
     if resolved["hardware"]["devices"] > 1 and "LOCAL_RANK" not in os.environ:
-        _start_ranks(run.path, resolved["hardware"]["devices"], as_child=multirun)
+        _start_ranks(run.path, resolved["hardware"]["devices"], as_child=job.multirun)
         from golf.pipeline.summary import objective, read_summary
 
         return objective(read_summary(run.path), resolved["objective"])
@@ -168,8 +166,7 @@ def require_fit(summary: dict[str, Any]) -> None:
 
 def export(config: Any) -> float | None:
     """One job of export.py: another export of a trained run."""
-    from hydra.core.hydra_config import HydraConfig
-
+    from golf.config.job import current_job
     from golf.pipeline.export import export_run
     from golf.pipeline.run_folder import open_run_folder
     from golf.pipeline.summary import objective, write_summary
@@ -180,11 +177,20 @@ def export(config: Any) -> float | None:
     for group in ("quant", "codec", "eval"):
         if options[group]:
             merged[group] = options[group]
-    name = options["export"] or _export_name(run, HydraConfig.get())
+    name = options["export"] or _export_name(current_job().overrides)
     export_run(run, name, merged, options["through"], options["submission"], options["upstream_ptz"])
+    if options["verify_code"]:
+        from golf.submission.verify import verify_submission
+
+        found = verify_submission(run.code(name), run.artifact(name), run.path)
+        run.say(
+            f"verified: {run.code(name)} alone gives {found['bpb']:.6f} BPB and {found['steps']} first losses of the run"
+        )
     summary = write_summary(run)
     report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
     value = objective(summary, options["objective"], name)
+    if value is not None:
+        value.place = str(run.artifact(name).parent)
     require_fit({"exports": {name: summary["exports"][name]}} if name in summary["exports"] else {"exports": {}})
     return value
 
@@ -268,11 +274,11 @@ def _start_ranks(folder: Path, devices: int, as_child: bool) -> None:
         raise error
 
 
-def _export_name(run: Any, hydra: Any) -> str:
+def _export_name(overrides: Iterable[str]) -> str:
     """A name made of what was overridden: quant=int6_rows codec=lzma → int6_rows-lzma."""
     skipped = ("run", "export", "through", "submission", "objective")
     parts = []
-    for override in hydra.overrides.task:
+    for override in overrides:
         key, _, value = override.partition("=")
         if key.split(".")[0] not in skipped:
             parts.append(value if key in ("quant", "codec", "eval") else f"{key.split('.')[-1]}_{value}")
