@@ -29,6 +29,7 @@ class SweepTable(Callback):
         SweepTable.exit_code = max((record["exit_code"] for record in records), default=0)
         if records:
             print(render(records, folder), flush=True)
+            print(f"report  {write_page(records, folder)}", flush=True)
 
 
 def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_code: int = 0) -> None:
@@ -38,8 +39,10 @@ def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_
         "job": job.job.num,
         "overrides": list(job.overrides.task),
         "state": "failed" if exit_code else "done",
-        "objective_name": config.get("objective"),
-        "objective": outcome if isinstance(outcome, int | float) else None,
+        "objective_name": getattr(outcome, "stage", None) or config.get("objective"),  # the rung that was scored
+        "objective": float(outcome) if isinstance(outcome, int | float) else None,
+        "bytes": getattr(outcome, "total_bytes", None),
+        "place": getattr(outcome, "place", None),
         "error": error,
         "exit_code": exit_code,
         "seconds": round(seconds, 3),
@@ -59,18 +62,51 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 def render(records: list[dict[str, Any]], folder: Path) -> str:
     """The table as text: columns for the overrides that differ, best objective marked with `*`."""
-    common = set(records[0]["overrides"]).intersection(*(record["overrides"] for record in records))
-    varied = [[text for text in record["overrides"] if text not in common] for record in records]
+    varied = varied_overrides(records)
     known = [record["objective"] for record in records if record["objective"] is not None]
-    name = next((record["objective_name"] for record in records if record["objective_name"]), "objective")
-    rows = [["job", "overrides", name, "state", "seconds", "folder"]]
+    names = list(dict.fromkeys(record["objective_name"] for record in records if record["objective"] is not None))
+    name = (names[0] if len(names) == 1 else None) or "objective"
+    with_bytes = any(record.get("bytes") for record in records)
+    rows = [["job", "overrides", name, *(["bytes"] if with_bytes else []), "state", "seconds", "folder"]]
     for record, texts in zip(records, varied):
         value = record["objective"]
-        shown = "-" if value is None else f"{value:.4f}" + ("*" if value == min(known) else "")
-        state = record["state"] if record["state"] == "done" else f"failed: {record['error']}"
-        rows.append(
-            [str(record["job"]), " ".join(texts) or "-", shown, state, f"{record['seconds']:.1f}", record["folder"]]
-        )
+        shown = "-" if value is None else f"{value:.4f}" + ("*" if value == min(known) and len(names) == 1 else "")
+        if value is not None and len(names) > 1:
+            shown += f" {record['objective_name']}"
+        size = [f"{record['bytes']:,}" if record.get("bytes") else "-"] if with_bytes else []
+        seconds = f"{record['seconds']:.1f}"
+        place = record.get("place") or record["folder"]
+        rows.append([str(record["job"]), " ".join(texts) or "-", shown, *size, _state(record), seconds, place])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([f"{len(records)} jobs in {folder}" + (" (* best)" if known else ""), *lines])
+    return "\n".join([f"{len(records)} jobs in {folder}" + (" (* best)" if known and len(names) == 1 else ""), *lines])
+
+
+def varied_overrides(records: list[dict[str, Any]]) -> list[list[str]]:
+    """Per job, the overrides that not all jobs have."""
+    common = set(records[0]["overrides"]).intersection(*(record["overrides"] for record in records))
+    return [[text for text in record["overrides"] if text not in common] for record in records]
+
+
+def write_page(records: list[dict[str, Any]], folder: Path) -> Path:
+    """report.html of the sweep: the same table, sortable, with links to the reports of the jobs."""
+    from golf.report.sweep import write_sweep_report
+
+    rows = [
+        {
+            "job": record["job"],
+            "overrides": texts,
+            "bpb": record["objective"],
+            "bytes": record.get("bytes"),
+            "seconds": record["seconds"],
+            "status": _state(record),
+            "folder": str(Path(record["folder"]).resolve()),
+        }
+        for record, texts in zip(records, varied_overrides(records))
+    ]
+    write_sweep_report(folder, rows)
+    return folder / "report.html"
+
+
+def _state(record: dict[str, Any]) -> str:
+    return record["state"] if record["state"] == "done" else f"failed: {record['error']}"

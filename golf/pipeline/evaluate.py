@@ -43,7 +43,10 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
 
         write_summary(run)
         write_report(run.path)
-    return objective({"ladder": ladder, "exports": {}}, options["objective"])
+    value = objective({"ladder": ladder, "exports": {}}, options["objective"])
+    if value is not None:
+        value.place = str(place)
+    return value
 
 
 def locate_artifact(options: dict[str, Any]) -> tuple[Path, RunFolder | None]:

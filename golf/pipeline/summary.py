@@ -51,13 +51,28 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
-def objective(summary: dict[str, Any], rung: str, export: str | None = None) -> float | None:
+class Rung(float):
+    """BPB of a ladder rung, with what a sweep's table says beside it: the rung's name, the export's bytes and place."""
+
+    stage: str
+    total_bytes: int | None
+    place: str | None = None
+
+    def __new__(cls, entry: dict[str, Any], total_bytes: int | None) -> Rung:
+        made = super().__new__(cls, entry["bpb"])
+        made.stage, made.total_bytes = entry["stage"], total_bytes
+        return made
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)  # a launcher's worker process hands back the number
+
+
+def objective(summary: dict[str, Any], rung: str, export: str | None = None) -> Rung | None:
     """BPB of a ladder rung, of the last one if that rung was not scored, None if nothing was."""
-    ladder = summary["exports"].get(export, summary)["ladder"] if export else summary["ladder"]
-    by_stage = {entry["stage"]: entry["bpb"] for entry in ladder}
-    if rung in by_stage:
-        return by_stage[rung]
-    return ladder[-1]["bpb"] if ladder else None
+    found = summary["exports"].get(export, summary) if export else summary
+    ladder = [entry for entry in found["ladder"] if entry["bpb"] is not None]
+    chosen = [entry for entry in ladder if entry["stage"] == rung][-1:] or ladder[-1:]
+    return Rung(chosen[0], found.get("total_bytes")) if chosen else None
 
 
 def _export_names(run: RunFolder) -> list[str]:

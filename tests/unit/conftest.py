@@ -54,8 +54,8 @@ def tiny_run(start_run):
 
 @pytest.fixture(scope="session")
 def smoke_run(tiny_run, tmp_path_factory):
-    """One run through every stage, shared by all tests that only read it."""
-    return tiny_run(tmp_path_factory.mktemp("runs") / "smoke" / "first", "through=score")
+    """One trained, packed and verified run, shared by all tests that only read it (or add exports to it)."""
+    return tiny_run(tmp_path_factory.mktemp("runs") / "smoke" / "first", "through=verify")
 
 
 @pytest.fixture(scope="session")
@@ -73,18 +73,42 @@ def text_run(tiny_run, tmp_path_factory):
     return tiny_run(tmp_path_factory.mktemp("runs") / "text" / "first", "through=pack", *flags)
 
 
+def arguments(data_folder, overrides, tiny):
+    flags = [text for text in overrides if text.startswith("-")]
+    values = [text for text in overrides if not text.startswith("-")]
+    return [*flags, *([*TINY, *SMALL_DATA, f"data.folder={data_folder}"] if tiny else []), *values]
+
+
 @pytest.fixture
 def script(data_folder, tmp_path):
     """script("train", *overrides) runs a script of the repository in an empty folder, as a user would."""
 
     def call(name, *overrides, tiny=True, **environment):
-        tail = [*TINY, *SMALL_DATA, f"data.folder={data_folder}"] if tiny else []
-        flags = [text for text in overrides if text.startswith("-")]
-        values = [text for text in overrides if not text.startswith("-")]
-        command = [sys.executable, str(REPOSITORY / f"{name}.py"), *flags, *tail, *values]
+        command = [sys.executable, str(REPOSITORY / f"{name}.py"), *arguments(data_folder, overrides, tiny)]
         variables = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         variables |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, **environment}
         return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture
+def script_here(data_folder, tmp_path, monkeypatch, capsys):
+    """The same in this process, which saves the seconds of importing torch and lightning."""
+
+    def call(name, *overrides, tiny=True):
+        from golf.config.entry import run_script
+        from golf.config.sweep_table import SweepTable
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(SweepTable, "exit_code", 0)
+        given = arguments(data_folder, overrides, tiny)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *given])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_script(name, f"golf.app:{name}")
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(given, ended.value.code, said.out, said.err)
 
     return call
 

@@ -153,8 +153,8 @@ def test_validation_share(tiny_run, tmp_path):
     assert validations(run) == [4]
 
 
-def test_flags_on_the_command_line(script, tmp_path):
-    done = script("train", "trainer.devices=2")
+def test_flags_on_the_command_line(script_here, tmp_path):
+    done = script_here("train", "trainer.devices=2")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "golf: trainer.devices=2: devices are started by golf, one process each; type hardware.devices=2"
