@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from golf.config.static import Definition, NotFound, Source, dotted_name, lookup, resolve
 
@@ -70,7 +71,7 @@ def _installed(top: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def table() -> dict[str, dict]:
+def table() -> dict[str, dict[str, Any]]:
     return json.loads(TABLE.read_text(encoding="utf-8"))["targets"] if TABLE.is_file() else {}
 
 

@@ -10,6 +10,7 @@ Legend: N tokens, V vocabulary.
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ class Shards:
     def __len__(self) -> int:
         return self._num_tokens
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": ()}
 
     def take(self, start: int, count: int, wrap: bool = False) -> np.ndarray:

@@ -6,6 +6,7 @@ step budget and a token budget, and its value is the same on every rank.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from golf.progress import Progress
 
@@ -44,7 +45,7 @@ class WarmdownSteps:
 
 
 class WarmdownFraction:
-    """1, then linear to `floor` over the last `warmdown_fraction` of the budget; linear warm-up over `warmup_fraction`."""
+    """1, then linear to `floor` over the last `warmdown_fraction` of the budget; linear rise over `warmup_fraction`."""
 
     def __init__(self, warmdown_fraction: float = 0.5, floor: float = 0.0, warmup_fraction: float = 0.0):
         self.warmdown_fraction, self.floor, self.warmup_fraction = warmdown_fraction, floor, warmup_fraction
@@ -96,7 +97,7 @@ class Schedules:
             found["momentum"] = self.momentum(progress)
         return found
 
-    def apply(self, progress: Progress, optimizer) -> dict[str, float]:
+    def apply(self, progress: Progress, optimizer: Any) -> dict[str, float]:
         values = self.values(progress)
         optimizer.set_rates(values["lr"], values.get("momentum"))
         return values

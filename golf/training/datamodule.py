@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from golf.data.stream import Batch
 from golf.evaluation.protocol import derived_batch_tokens, window_batches
+from golf.loop import to_device
 from golf.training.module import GolfModule
 from golf.training.session import Session
 
 
-class StreamDataset(IterableDataset):
-    """Micro-batches of this rank from the session's step on; the stream is random access, so resuming is exact."""
+class RankStream:
+    """Micro-batches of this rank from the session's step on; the stream is random access, so resuming is exact.
+
+    Lightning takes any iterable: a DataLoader without workers would only add its own time to every step.
+    """
 
     def __init__(self, session: Session):
         self.session = session
@@ -23,8 +28,10 @@ class StreamDataset(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         session = self.session
         micro_step = session.step * session.accumulate
+        pin = session.device.type == "cuda"
         while True:
-            yield session.stream.batch(micro_step, session.rank, session.world)
+            batch = session.stream.batch(micro_step, session.rank, session.world)
+            yield Batch(*(tensor.pin_memory() for tensor in batch)) if pin else batch
             micro_step += 1
 
 
@@ -35,11 +42,10 @@ class GolfDataModule(LightningDataModule):
         super().__init__()
         self.session, self.module = session, module
 
-    def train_dataloader(self) -> DataLoader:
-        pin = self.session.device.type == "cuda"
-        return DataLoader(StreamDataset(self.session), batch_size=None, num_workers=0, pin_memory=pin)
+    def train_dataloader(self) -> RankStream:
+        return RankStream(self.session)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         batches: Any = []  # lists of windows: a map-style data set as it is
         found = self.module.validation_protocol()
         if found is not None:
@@ -49,8 +55,6 @@ class GolfDataModule(LightningDataModule):
             batches = window_batches(found[1], tokens, largest, self.session.rank, self.session.world)
         return DataLoader(batches, batch_size=None, num_workers=0, collate_fn=lambda windows: windows)
 
-    def transfer_batch_to_device(self, batch, device, dataloader_index):
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Training batches go to the device; validation windows are positions and stay."""
-        if isinstance(batch, Batch):
-            return super().transfer_batch_to_device(batch, device, dataloader_index)
-        return batch
+        return Batch(*to_device(batch, device)) if isinstance(batch, Batch) else batch

@@ -7,6 +7,7 @@ exported file repeats the same arithmetic.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Hardware:
     threads: int = 0
 
 
-def resolve_hardware(node: dict[str, Any], say=lambda line: None) -> dict[str, Any]:
+def resolve_hardware(node: dict[str, Any], say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """The same node with every `auto` and 0 replaced by what this machine has; says once what it could not use.
 
     Raises:
