@@ -183,9 +183,7 @@ def export(config: Any) -> float | None:
         from golf.submission.verify import verify_submission
 
         found = verify_submission(run.code(name), run.artifact(name), run.path)
-        run.say(
-            f"verified: {run.code(name)} alone gives {found['bpb']:.6f} BPB and {found['steps']} first losses of the run"
-        )
+        run.say(f"verified: {run.code(name)} alone repeats {found.get('steps', 0)} losses of the run and its scores")
     summary = write_summary(run)
     report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
     value = objective(summary, options["objective"], name)

@@ -50,11 +50,10 @@ def verify_submission(code_path: Path, artifact_path: Path, run_folder: Path, k:
         VerificationFailed: another score, another loss, or the file doesn't run on its own.
         UserError: not a finished run.
     """
-    from golf.config.build import build
     from golf.pipeline.run_folder import open_run_folder
 
     run = open_run_folder(run_folder)
-    prepared = build(run.config["data"]).prepare(say=lambda line: None)
+    prepared = run.data()
     data = ["--data", str(Path(prepared.folder).resolve()), "--tokenizer", _tokenizer_argument(prepared.tokenizer_path)]
     scored = run_alone(code_path, ["--eval-only", str(Path(artifact_path).resolve()), *data])
     root = run.export_root(Path(artifact_path).parent.name)
