@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from golf.progress import Progress
 
+SYNC_SECONDS = 5.0
+
 
 class BudgetClock:
     """Counts training time; `pause()` around validation and checkpoints; separate instances for separate clocks.
@@ -137,11 +139,15 @@ class BudgetClock:
         self._next_sync = step + self._interval(step)
 
     def _interval(self, step: int) -> int:
-        """Steps to the next sync point: short at the start and at the end of a time budget, at most 32 between."""
-        if not self.max_seconds or step < 4:
-            return 1 if step < 4 else 8
-        left = max(0, self.predicted_steps(step) - step)
-        return max(1, min(32, left // 8))
+        """Steps to the next sync point: short at the start and at the end of a time budget, at most 32 between.
+
+        And at most SYNC_SECONDS, because that is how long a request to stop may have to wait.
+        """
+        if step < 4:
+            return 1
+        soon = int(SYNC_SECONDS / self._step_seconds) if self._step_seconds > 0 else 32
+        most = (self.predicted_steps(step) - step) // 8 if self.max_seconds else 8
+        return max(1, min(32, most, soon))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
+from golf.errors import UserError
+
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -50,8 +52,22 @@ def git() -> str:
 
 
 def run_id() -> str:
-    """Time stamp with microseconds: two jobs started in the same second get different folders."""
-    return os.environ.get("GOLF_RUN_ID") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    """Time stamp with microseconds: two jobs started in the same second get different folders.
+
+    Under torchrun it comes from the environment, because every rank would read another time.
+
+    Raises:
+        UserError: several ranks, and nothing that they could agree on.
+    """
+    chosen = os.environ.get("GOLF_RUN_ID")
+    if not chosen and os.environ.get("WORLD_SIZE", "1") != "1" and "LOCAL_RANK" in os.environ:
+        chosen = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+        if chosen == "none":  # torchrun's default without --standalone or --rdzv-id
+            raise UserError(
+                "torchrun's ranks would each choose another run folder: add hydra.run.dir=<folder> to the command, "
+                "or torchrun --rdzv-id=<name>, or set GOLF_RUN_ID"
+            )
+    return chosen or datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
 
 def register() -> None:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from golf.config.build import build
 from golf.errors import GolfError
 from golf.pipeline.run_folder import RunFolder, speaker
+from golf.training.callbacks.base import GolfCallback, Together
 from golf.training.callbacks.budget import BudgetCallback
 from golf.training.callbacks.restore import RestoreCallback
 from golf.training.checkpointing import find_checkpoint, load_weights, read_checkpoint, save_weights
@@ -92,11 +93,12 @@ def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
 
 
 def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
-    """Callbacks in the order of their priority (others keep theirs, at the end); clock and restoring are always in."""
+    """Golf's callbacks as one, then the others in their order; the budget clock and restoring are always among them."""
     built = [build(node) for node in nodes.values() if node and "_target_" in node] + [RestoreCallback()]
     if not any(isinstance(callback, BudgetCallback) for callback in built):
         built.append(BudgetCallback())
-    return sorted(built, key=lambda callback: getattr(callback, "priority", 90))
+    own = [callback for callback in built if isinstance(callback, GolfCallback)]
+    return [Together(own), *(callback for callback in built if not isinstance(callback, GolfCallback))]
 
 
 def build_loggers(run: RunFolder, session: Session) -> list[Any]:

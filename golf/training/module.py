@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,6 +27,12 @@ class GolfModule(LightningModule):
         self._ledger: Any = None  # the Ledger of the validation that is running
         self._bytes_N: Any = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # set twice around every hook: a string needs no registering
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def configure_model(self) -> None:
         # In place, so that parameter names stay as they are; the network only, never this module.
         if self.session.config["hardware"]["compile"]:
@@ -41,6 +48,12 @@ class GolfModule(LightningModule):
         loss = self.net(batch.inputs_BT, batch.targets_BT)
         self.session.meter.add(loss.detach())
         return loss
+
+    # Lightning asks for this signature at every step; working it out anew costs more than all of golf's callbacks.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
+    def configure_gradient_clipping(self, *arguments: Any, **named: Any) -> None:
+        """Nothing: clipping is part of the optimizer (`optim.clip_norm`)."""
 
     # -- validation: the same windows, ledger and byte counts as every other score ------------------------------------
     def validation_protocol(self) -> Any:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +35,9 @@ class GolfDDP(DDPStrategy):
 
     def _setup_model(self, model: Module) -> DistributedDataParallel:
         device_ids: list[int] | None = self.determine_ddp_device_ids()
-        return DistributedDataParallel(module=model, device_ids=device_ids, **self._ddp_kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch 2.13 has begun to rename it
+            return DistributedDataParallel(module=model, device_ids=device_ids, **self._ddp_kwargs)
 
 
 def remove_sigterm_broadcast() -> None:

@@ -21,16 +21,11 @@ class BudgetCallback(GolfCallback):
         if session.clock.should_stop(session.step):  # a resumed run that had used up its budget
             trainer.should_stop = True
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        session = pl_module.session
-        if batch_idx % trainer.accumulate_grad_batches == 0:
-            session.clock.start()
-            session.schedules.apply(session.clock.progress(session.step), session.optimizer)
+    def on_step_start(self, session: Any, trainer: Any) -> None:
+        session.clock.start()
+        session.schedules.apply(session.clock.progress(session.step), session.optimizer)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        session = pl_module.session
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
+    def on_step_end(self, session: Any, trainer: Any) -> None:
         session.step += 1
         if session.clock.should_stop(session.step):
             trainer.should_stop = True

@@ -16,7 +16,6 @@ class QatCallback(GolfCallback):
         if pl_module.session.qat is not None:
             pl_module.session.qat.attach(pl_module.session.net)
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        session = pl_module.session
-        if session.qat is not None and batch_idx % trainer.accumulate_grad_batches == 0:
+    def on_step_start(self, session: Any, trainer: Any) -> None:
+        if session.qat is not None:
             session.qat.set_progress(session.clock.progress(session.step))
