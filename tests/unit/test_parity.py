@@ -1,0 +1,151 @@
+"""golf/loop.py and the Lightning path are one algorithm: bit-equal losses and weights on the CPU with one thread."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from golf.config.build import build
+from golf.config.compose import compose
+from golf.loop import train, warm_up
+from golf.pipeline.run_folder import RunFolder, create_run_folder, silent
+from golf.pipeline.train import train_run
+from golf.training.module import GolfModule
+from golf.training.resolve import resolve_config
+from golf.training.session import Session, open_session
+
+STEPS = 20
+OVERRIDES = (
+    *("experiment=smoke", "hardware=cpu", "hardware.compile=false", "hardware.threads=1", f"budget.max_steps={STEPS}"),
+    *("data.train_tokens=60000", "data.val_tokens=4000", "data.tokens_per_step=256", "data.spans_per_step=4"),
+    *("eval.max_tokens=512", "trainer.log_every_steps=1", "callbacks.checkpoint.every_steps=6"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("parity")
+
+
+def new_run(folder: Path, name: str, *overrides: str) -> RunFolder:
+    texts = [*OVERRIDES, f"data.folder={folder / 'data'}", *overrides]
+    return create_run_folder(folder / name, resolve_config(compose("train", texts)), texts)
+
+
+def reference(run: RunFolder, warm_up_steps: int = 0, validate_every: int = 0) -> tuple[list[float], Session]:
+    """The plain loop on a run's session; the loss of every step."""
+    session = open_session(run.config, run.path, run.data(silent), silent, torch.device("cpu"))
+    optimizer = session.optimizer = build(run.config["optim"])(session.net)
+    losses: list[float] = []
+    module = GolfModule(session)
+
+    def validate(step: int) -> None:
+        module.on_validation_epoch_start()
+        module.eval()
+        for index, windows in enumerate(validation_batches(session, module)):
+            module.validation_step(windows, index)
+
+    warm_up(session.net, optimizer, session.stream, warm_up_steps, session.device)
+    session.step = train(
+        session.net,
+        optimizer,
+        session.stream,
+        session.schedules,
+        session.clock,
+        session.device,
+        average=session.average,
+        on_step=lambda step, loss: losses.append(float(loss)),
+        validate=validate,
+        validate_every=validate_every,
+    )
+    return losses, session
+
+
+def validation_batches(session: Session, module: GolfModule) -> Any:
+    from golf.training.datamodule import GolfDataModule
+
+    return GolfDataModule(session, module).val_dataloader()
+
+
+def lightning(run: RunFolder) -> tuple[list[float], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The train stage; losses, final weights and averaged weights."""
+    from safetensors.torch import load_file
+
+    outputs, _, _ = train_run(run, run.path / "stages" / "train")
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    weights, average = (load_file(path) for path in outputs)
+    return losses, weights, average
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("float32", ["hardware.compute_dtype=float32"]),
+        ("bfloat16", ["hardware.compute_dtype=bfloat16", "data.spans_per_step=2"]),
+    ],
+)
+def test_the_two_paths_are_bit_equal(folder, name, overrides):
+    """20 steps of several micro-batches, with EMA, checkpoints and validation in between."""
+    overrides = [*overrides, "trainer.val_check_steps=5", "callbacks.warmup.steps=2"]
+    losses, weights, average = lightning(new_run(folder, f"{name}_lightning", *overrides))
+    expected, session = reference(new_run(folder, f"{name}_reference", *overrides), validate_every=5)
+    assert len(losses) == STEPS
+    assert losses == expected
+    assert all(torch.equal(weights[key], value) for key, value in session.net.state_dict().items())
+    own = session.average.average(session.net)
+    assert own.keys() == average.keys()
+    assert all(torch.equal(average[key], value) for key, value in own.items())
+    assert any(not torch.equal(average[key], weights[key]) for key in average)
+
+
+def test_warm_up_leaves_no_trace(folder):
+    """Losses, weights, optimizer state and random generators are those of a run that was not warmed up."""
+    overrides = ["hardware.compute_dtype=float32", "budget.max_steps=5"]
+    cold, first = reference(new_run(folder, "cold", *overrides))
+    drawn = torch.rand(3)
+    warm, second = reference(new_run(folder, "warm", *overrides), warm_up_steps=2)
+    assert cold == warm
+    assert torch.equal(drawn, torch.rand(3))
+    for a, b in zip(first.net.parameters(), second.net.parameters()):
+        assert torch.equal(a, b)
+        states = [session.optimizer.state[p] for session, p in ((first, a), (second, b))]
+        assert states[0].keys() == states[1].keys()
+        assert all(equal(states[0][key], states[1][key]) for key in states[0])
+    losses = [
+        lightning(new_run(folder, f"warmed_{steps}", *overrides, f"callbacks.warmup.steps={steps}"))[0]
+        for steps in (0, 2)
+    ]
+    assert losses[0] == losses[1] == cold
+
+
+def equal(a: Any, b: Any) -> bool:
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_the_global_batch_does_not_depend_on_the_number_of_devices(folder, devices):
+    """Accumulation makes up for missing devices: the same tokens in every step, from one device to eight."""
+    texts = [*OVERRIDES, f"data.folder={folder / 'data'}", "data.spans_per_step=8", f"hardware.devices={devices}"]
+    config = resolve_config(compose("train", texts))
+    source = build(config["data"])
+    stream = source.stream(source.prepare(say=silent), config["model"]["vocab_size"])
+    micro_steps = stream.micro_steps(devices)
+    assert micro_steps * devices == 8
+    spans = [stream.batch(micro_steps + m, r, devices) for m in range(micro_steps) for r in range(devices)]
+    alone = [stream.batch(8 + m) for m in range(8)]
+    for a, b in zip(spans, alone):
+        assert torch.equal(a.inputs_BT, b.inputs_BT)
+        assert torch.equal(a.targets_BT, b.targets_BT)
+
+
+def test_a_small_device_gets_more_spans_and_the_same_batch():
+    from golf.training.resolve import spans_per_step
+
+    data = {"spans_per_step": 8, "tokens_per_step": 524288, "seq_len": 1024}
+    sizes = {micro: spans_per_step(data, {"devices": 1, "micro_batch_tokens": micro}) for micro in (0, 65536, 32768)}
+    assert sizes == {0: 8, 65536: 8, 32768: 16}
