@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from golf.models.context import Context
 from golf.models.depth import Visit
-from golf.models.layers import HeadLinear, rms_norm
+from golf.models.layers import HeadLinear, rms_norm, softcap
 from golf.models.rope import Rope
 
 
@@ -96,7 +96,7 @@ class GPT(nn.Module):
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
         head = self.tok_emb.logits if self.lm_head is None else self.lm_head
-        return self.logit_softcap * torch.tanh(head(x_BTD).float() / self.logit_softcap)
+        return softcap(head(x_BTD).float(), self.logit_softcap)
 
     def forward(self, ids_BT: Tensor, targets_BT: Tensor | None = None, reduction: str = "mean") -> Tensor:
         """Logits [B, T, V] (float32); with targets the mean loss ("mean") or the losses [B, T] ("none"), in nats."""

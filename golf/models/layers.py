@@ -39,3 +39,12 @@ def rms_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean(x²) + eps) over the last axis, computed in float32, returned in the dtype of x; no weight."""
     x_float = x.float()
     return (x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + RMS_EPSILON)).to(x.dtype)
+
+
+def softcap(logits: Tensor, cap: float) -> Tensor:
+    """cap · tanh(logits / cap), written as cap · (2 sigmoid(2 logits / cap) - 1).
+
+    The same function to the rounding of float32 (absolute error cap · 2⁻²³); compiled for a CPU the loss takes half the
+    time, because the vectorised tanh is slow.
+    """
+    return torch.sigmoid(logits * (2.0 / cap)) * (2.0 * cap) - cap
