@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from golf.config.build import build
 from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")  # the process is no rank
 ARTIFACT_RUNGS = {"contiguous": "quantised"}  # other protocols give their own name to the rung of the packed artifact
 
 
@@ -119,25 +121,37 @@ def score_artifact(
     request = output.with_name("request.json")
     body = {"artifact": str(artifact), "data": data, "eval": eval_node, "hardware": hardware, "seq_len": seq_len}
     write_atomically(request, json.dumps({**body, "output": str(output), "upstream": upstream}, indent=1))
-    environment = {**os.environ, "GOLF_SCORING_CHILD": "1"}
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"):
-        environment.pop(name, None)
-    command = [sys.executable, "-m", "golf.pipeline.scoring", str(request)]
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            say(line.rstrip("\n"))
-        code = child.wait()
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
+    code, complaint = _fresh_process([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
     if code == UserError.exit_code:
-        raise UserError(f"{artifact} could not be scored (see above)")
+        raise UserError(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
+    if complaint:
+        print(complaint, end="", file=sys.stderr, flush=True)
     if code:
         raise VerificationFailed(f"scoring {artifact} in a fresh process failed with exit code {code} (see above)")
     return json.loads(output.read_text(encoding="utf-8"))["ladder"]
+
+
+def _fresh_process(command: list[str], say: Callable[[str], None]) -> tuple[int, str]:
+    """Run a command, saying its lines as they come; its exit code and what it wrote to stderr.
+
+    It is in a session of its own: Ctrl-C reaches this process, which then ends it, so that one line is said, not two.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in RANK_VARIABLES} | {"GOLF_SCORING_CHILD": "1"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        child = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                say(line.rstrip("\n"))
+            code = child.wait()
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        errors.seek(0)
+        return code, errors.read()
 
 
 def main(argv: list[str]) -> int:
