@@ -1,4 +1,4 @@
-"""golf: language models for 16,000,000 bytes. `golf.load(path)` opens a run or an artifact; the rest lives in named rooms.
+"""golf: language models for 16,000,000 bytes. `golf.load(path)` opens a run or an artifact; the rest is in named rooms.
 
 Importing golf imports neither torch nor lightning: command lines answer at once, and the heavy parts load when used.
 """

@@ -53,7 +53,7 @@ def warm_up(
 ) -> None:
     """Run `steps` real training steps, which compiles every graph on the real shapes, then put everything back.
 
-    Restored: parameters, optimizer state, random generators. The stream is a pure function of the step: nothing to reset.
+    Restored: parameters, optimizer state, random generators. The stream is a pure function of the step, so it is not.
     """
     if steps <= 0:
         return

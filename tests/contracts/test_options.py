@@ -129,8 +129,8 @@ def test_optimizer_option_honours_the_closure(option: str) -> None:
     assert all(not torch.equal(a, b) for a, b in zip(before, net.parameters()))
 
 
-@pytest.mark.parametrize("quant", [name for name in options("quant")])
-@pytest.mark.parametrize("codec", [name for name in options("codec")])
+@pytest.mark.parametrize("quant", options("quant"))
+@pytest.mark.parametrize("codec", options("codec"))
 def test_every_quantisation_and_codec_pack_and_read_back(quant: str, codec: str, tmp_path: Path) -> None:
     from golf.codec.artifact import pack, read_artifact
     from golf.quant.state import same_state
