@@ -17,6 +17,7 @@ def train(config: Any) -> float | None:
     """One job of train.py: a new run in Hydra's output folder."""
     from golf.config.job import current_job
     from golf.config.resolvers import rank
+    from golf.loading import require_start
     from golf.pipeline.run_folder import RunFolder, create_run_folder, open_run_folder
     from golf.training.login import require_login
     from golf.training.resolve import resolve_config
@@ -26,6 +27,7 @@ def train(config: Any) -> float | None:
     first = rank() == 0
     composed = _plain(config)
     require_login(composed["logger"])
+    require_start(composed["init_from"], composed["ckpt_path"])
     resolved = resolve_config(composed, print if first else lambda line: None)
     if first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and (folder / "config.yaml").is_file():
         run = open_run_folder(folder)  # torchrun --max-restarts: go on

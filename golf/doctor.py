@@ -48,24 +48,24 @@ def main(argv: Sequence[str]) -> int:
 
     arguments = parser().parse_intermixed_args(list(argv))
     overrides = arguments.overrides
-    checks: list[Callable[[], list[Line]]] = [
-        environment.versions,
-        environment.devices,
-        environment.compiler,
-        environment.compressors,
-        environment.disk,
-        lambda: configuration(overrides),
-        lambda: environment.data(overrides),
-        environment.browser,
-        environment.login,
+    checks: list[tuple[str, Callable[[], list[Line]]]] = [
+        ("versions", environment.versions),
+        ("devices", environment.devices),
+        ("compiler", environment.compiler),
+        ("compressors", environment.compressors),
+        ("disk", environment.disk),
+        ("config", lambda: configuration(overrides)),
+        ("data", lambda: environment.data(overrides)),
+        ("browser", environment.browser),
+        ("wandb", environment.login),
     ]
     if not arguments.no_dry_run:
         from golf.doctor_dry_run import dry_run
 
-        checks.append(lambda: dry_run(overrides))
+        checks.append(("dry run", lambda: dry_run(overrides)))
     found: list[Line] = []
-    for check in checks:
-        lines = guarded(check)
+    for name, check in checks:
+        lines = guarded(name, check)
         found += lines
         if not arguments.json:
             print("\n".join(map(str, lines)), flush=True)
@@ -77,14 +77,13 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def guarded(check: Callable[[], list[Line]]) -> list[Line]:
+def guarded(name: str, check: Callable[[], list[Line]]) -> list[Line]:
     """A check's lines; what it raises becomes a line too, because a doctor must not die of the patient."""
     try:
         return check()
     except GolfError as error:
-        return [Line("fail", getattr(check, "__name__", "check").strip("<>"), text) for text in str(error).splitlines()]
+        return [Line("fail", name, text) for text in str(error).splitlines()]
     except Exception as error:
-        name = getattr(check, "__name__", "check").strip("<>")
         return [Line("fail", name, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")]
 
 

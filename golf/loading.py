@@ -102,6 +102,21 @@ def load_state(path: str | Path) -> dict[str, Any]:
     raise UserError(f"{path} holds no weights: type a run folder, a checkpoint folder or a packed artifact")
 
 
+def require_start(init_from: str | None, ckpt_path: str | None) -> None:
+    """What a new run shall start from is there; asked before anything is created.
+
+    Raises:
+        UserError: what to type.
+    """
+    if init_from and not Path(init_from).exists():
+        raise UserError(f"init_from={init_from} does not exist: type a run folder, a checkpoint folder or an artifact")
+    if ckpt_path and not (Path(ckpt_path) / "meta.json").is_file():
+        raise UserError(
+            f"ckpt_path={ckpt_path} is not a checkpoint (no meta.json): "
+            "type a folder like runs/<name>/<time>/checkpoints/step_…"
+        )
+
+
 def _read_weights(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""Callbacks that would wait for something that never comes: a monitor without validation, a metric nobody logs."""
+"""What would wait for what never comes, or be passed over: monitors without validation, two starting points."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from golf.config.nearest import nearest
 
+PROFILERS = ("simple", "advanced")
 MONITORED = ("val/bpb", "val/loss")  # what validation hands to callbacks
 
 
@@ -30,4 +31,18 @@ def monitors(config: dict[str, Any]) -> list[str]:
                 f"{path} would silently do nothing: it waits for {monitor}, but trainer.val_check_steps=0 never "
                 "validates; type trainer.val_check_steps=100"
             )
+    return lines
+
+
+def starts(config: dict[str, Any]) -> list[str]:
+    """A run starts from weights or goes on from a checkpoint; profilers have names."""
+    lines = []
+    if config.get("init_from") is not None and config.get("ckpt_path") is not None:
+        lines.append("init_from and ckpt_path are both set: a checkpoint brings its own weights; leave init_from out")
+    trainer = config.get("trainer")
+    profiler = trainer.get("profiler") if isinstance(trainer, dict) else None
+    if isinstance(profiler, str) and profiler not in PROFILERS:
+        best = (nearest(profiler, PROFILERS) or [PROFILERS[0]])[0]
+        allowed = f"null, {', '.join(PROFILERS)} or a node"
+        lines.append(f"trainer.profiler={profiler}: allowed: {allowed}; type trainer.profiler={best}")
     return lines

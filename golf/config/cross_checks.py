@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from golf.config.callback_checks import monitors
+from golf.config.callback_checks import monitors, starts
 from golf.config.code import to_override
 from golf.config.moved import MOVED
 from golf.config.nearest import nearest
@@ -248,4 +248,5 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     averaging,
     vocabulary,
     monitors,
+    starts,
 ]

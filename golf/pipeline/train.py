@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from golf.config.build import build
-from golf.errors import GolfError
+from golf.errors import GolfError, UserError
 from golf.pipeline.run_folder import RunFolder, speaker
 from golf.training.callbacks.base import GolfCallback, Together
 from golf.training.callbacks.budget import BudgetCallback
@@ -124,6 +124,8 @@ def _start_point(run: RunFolder, session: Session) -> dict[str, Any] | None:
         checkpoint = read_checkpoint(found)
         checkpoint["finished"] = checkpoint["finished"] and own is not None  # another run's end is no end here
         session.restored, session.step = checkpoint, checkpoint["step"]
+        if own is None and not config["trainer"]["fast_dev_run"]:
+            _require_room(session, checkpoint, found)
         session.say(f"going on from step {session.step} ({found})")
         return checkpoint
     if config["init_from"]:
@@ -132,6 +134,21 @@ def _start_point(run: RunFolder, session: Session) -> dict[str, Any] | None:
         load_weights(session.net, load_state(config["init_from"]))
         session.say(f"weights from {config['init_from']}")
     return None
+
+
+def _require_room(session: Session, checkpoint: dict[str, Any], path: Path) -> None:
+    """A new run that starts where its budget is already used up would train one step and call it a run.
+
+    Raises:
+        UserError: naming the budget.
+    """
+    clock, step = session.clock, session.step
+    clock.load_state_dict(checkpoint["clock"], step)
+    if clock.progress(step).fraction >= 1:
+        raise UserError(
+            f"ckpt_path={path} is at step {step:,} after {clock.read():.0f} s and leaves nothing to train within the "
+            f"budget: type a larger one (budget.max_steps={2 * step}), or evaluate the run it belongs to"
+        )
 
 
 def _restore_finished(session: Session, checkpoint: dict[str, Any]) -> None:

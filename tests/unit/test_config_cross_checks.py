@@ -60,6 +60,20 @@ CASES = [
     ("run_keys", {}, {"name": 3}, "type name='3'"),
     ("inputs", {"run": "a", "artifact": None}, {"run": None, "artifact": None}, "type run=<run folder>"),
     ("inputs", {}, {"run": "a", "artifact": "b"}, "leave one of them out"),
+    (
+        "monitors",
+        {"callbacks": {"stop": {"monitor": "val/bpb"}}, "trainer": {"val_check_steps": 9}},
+        {"callbacks": {"stop": {"monitor": "val/bpb"}}, "trainer": {"val_check_steps": 0}},
+        "type trainer.val_check_steps=100",
+    ),
+    (
+        "monitors",
+        {"callbacks": {"budget": None, "stop": {"monitor": None}}, "trainer": {"val_check_steps": 0}},
+        {"callbacks": {"stop": {"monitor": "val_bpb"}}, "trainer": {"val_check_steps": 9}},
+        "type callbacks.stop.monitor=val/bpb",
+    ),
+    ("starts", {"init_from": "a", "ckpt_path": None}, {"init_from": "a", "ckpt_path": "b"}, "leave init_from out"),
+    ("starts", {"trainer": {"profiler": None}}, {"trainer": {"profiler": "simpel"}}, "type trainer.profiler=simple"),
     ("as_run", {"quant": {}}, {"optim": {}, "quant": {}}, "type quant=int8_rows"),
 ]
 

@@ -125,8 +125,8 @@ def test_a_check_that_breaks_is_a_line():
     def broken():
         raise ZeroDivisionError("no")
 
-    assert guarded(refused) == [Line("fail", "refused", "this is wrong; type that")]
-    assert guarded(broken) == [Line("fail", "broken", "ZeroDivisionError: no")]
+    assert guarded("disk", refused) == [Line("fail", "disk", "this is wrong; type that")]
+    assert guarded("disk", broken) == [Line("fail", "disk", "ZeroDivisionError: no")]
 
 
 def test_bad_flags_are_one_line(capsys):

@@ -54,7 +54,7 @@ def test_one_of_the_jobs_fails(script, script_here, tmp_path, launcher):
     call = script_here if launcher == "basic" else script
     done = call("train", *SWEEP, *parallel, f"init_from={tmp_path}/nowhere,null")
     assert done.returncode == 2
-    assert "nowhere holds no weights" in done.stderr
+    assert "nowhere does not exist" in done.stderr
     rows, _ = table(done)
     assert "failed:" in rows[1]
     assert "nowhere" in " ".join(rows[1])

@@ -77,9 +77,29 @@ def test_ckpt_path_continues_from_a_checkpoint_in_a_new_run(tiny_run, tmp_path):
     assert read(second) == read(whole)
 
 
-def test_ckpt_path_that_is_no_checkpoint_is_one_line(tiny_run, tmp_path):
-    with pytest.raises(UserError, match=r"is not a checkpoint .*type a folder like"):
-        tiny_run(tmp_path / "run", f"ckpt_path={tmp_path}")
+def test_ckpt_path_with_a_larger_budget_and_without_room(tiny_run, smoke_run, tmp_path):
+    (checkpoint,) = smoke_run.path.glob("checkpoints/step_*4*")
+    longer = tiny_run(tmp_path / "longer", f"ckpt_path={checkpoint}", "budget.max_steps=6")
+    assert [line["step"] for line in metrics(longer)] == [5, 6]
+    with pytest.raises(UserError, match=r"at step 4 .* type a larger one \(budget\.max_steps=8\)"):
+        tiny_run(tmp_path / "same", f"ckpt_path={checkpoint}", "budget.max_steps=4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("ckpt_path=nowhere",), "is not a checkpoint (no meta.json): type a folder like"),
+        (("init_from=nowhere",), "does not exist: type a run folder, a checkpoint folder or an artifact"),
+        (("init_from=a", "ckpt_path=b"), "leave init_from out"),
+        (("trainer.profiler=fast",), "type trainer.profiler=simple"),
+    ],
+)
+def test_bad_starting_points_are_one_line_before_a_run_is_made(script_here, tmp_path, flags, words):
+    done = script_here("train", *flags)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert not list(tmp_path.glob("runs/*/*/config.yaml"))
 
 
 @pytest.mark.parametrize("profiler", ["simple", "advanced"])
@@ -88,11 +108,6 @@ def test_the_profiler_is_heard(tiny_run, tmp_path, capsys, profiler):
     out = capsys.readouterr().out
     assert "run_training_batch" in out
     assert "run_training_batch" in (run.path / "log.txt").read_text()
-
-
-def test_an_unknown_profiler_is_one_line(tiny_run, tmp_path):
-    with pytest.raises(UserError, match=r"type trainer\.profiler=simple"):
-        tiny_run(tmp_path / "run", "trainer.profiler=fast")
 
 
 def test_early_stopping_stops_on_the_validation_score(tiny_run, tmp_path, capsys):
