@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from golf.errors import UserError
-from golf.files import write_atomically
+from golf.files import disk_error, write_atomically
 from golf.training.login import require_login, wandb_mode
 
 
@@ -46,8 +46,11 @@ class JsonLinesLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if step is not None:
             metrics = {"step": step, **metrics}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise disk_error(error, self.path) from error
 
 
 def cut_metrics(path: Path, last_step: int) -> None:

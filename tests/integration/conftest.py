@@ -4,7 +4,7 @@ import pytest
 from warm import Warm
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def warm(tmp_path_factory):
     server = Warm(tmp_path_factory.mktemp("warm"))
     yield server

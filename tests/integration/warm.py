@@ -3,8 +3,8 @@
 `python warm.py` reads one JSON request per line and answers with the fork's process id, or with the exit code of one
 that it is asked to wait for. A fork is train.py itself: same entry point, same exit codes. A request may carry
 `trace` (a file that gets one line per event), `kill_at` ([event, signal]: that signal at the first such event),
-`full_at` (from the first such event on, the disk is full), `user` (run as that user), `environment` and `idle` (a
-file that gets what idle steps communicated and read; see idle_steps.py).
+`full_at` (from the first such event on, the disk is full), `environment` and `idle` (a file that gets what idle steps
+communicated and read; see idle_steps.py).
 """
 
 from __future__ import annotations
@@ -125,10 +125,6 @@ def _become(request: dict[str, Any]) -> None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
         os.chdir(request["cwd"])
         os.environ |= request.get("environment", {})
-        if request.get("user"):
-            os.setgroups([])
-            os.setgid(request["user"])
-            os.setuid(request["user"])
         _watch(request.get("trace"), request.get("kill_at"), request.get("full_at"))
         if request.get("idle"):
             from idle_steps import watch
