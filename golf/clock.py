@@ -80,6 +80,10 @@ class BudgetClock:
             self._sync(step)
         return self._progress_at(step)
 
+    def local_progress(self, step: int) -> Progress:
+        """Progress by this rank's last reading alone (before ranks can talk to each other)."""
+        return self._progress_at(step)
+
     def should_stop(self, step: int) -> bool:
         """True if step `step` must not be started: a limit is reached, or the step would end after the time limit."""
         progress = self.progress(step)

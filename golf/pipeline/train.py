@@ -144,7 +144,7 @@ def _require_room(session: Session, checkpoint: dict[str, Any], path: Path) -> N
     """
     clock, step = session.clock, session.step
     clock.load_state_dict(checkpoint["clock"], step)
-    if clock.progress(step).fraction >= 1:
+    if clock.local_progress(step).fraction >= 1:
         raise UserError(
             f"ckpt_path={path} is at step {step:,} after {clock.read():.0f} s and leaves nothing to train within the "
             f"budget: type a larger one (budget.max_steps={2 * step}), or evaluate the run it belongs to"

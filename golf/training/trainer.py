@@ -86,7 +86,11 @@ def make_profiler(profiler: Any, session: Session) -> Any:
     """
     from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
-    if profiler is None or hasattr(profiler, "profile"):
+    from golf.training.profiling import NoProfiler
+
+    if profiler is None:
+        return NoProfiler()
+    if hasattr(profiler, "profile"):
         return profiler
     kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
     if profiler not in kinds:
