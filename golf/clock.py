@@ -22,7 +22,7 @@ class BudgetClock:
         max_steps, max_seconds, max_tokens: limits; 0 = unlimited. `tokens_per_step` converts steps to tokens.
         reserve_seconds: kept free at the end of `max_seconds` (for work that has to happen inside the clock).
         synchronise: called before the clock is read (a device synchronise); None on CPU.
-        share: maps rank 0's two floats to all ranks (a broadcast); None for a single rank.
+        share: maps rank 0's two floats to all ranks, with a negative pace if any rank's is; None for a single rank.
         now: the time source, replaceable in tests.
     """
 
@@ -47,7 +47,7 @@ class BudgetClock:
         self._sync_step, self._sync_seconds, self._step_seconds, self._next_sync = 0, 0.0, 0.0, 0
 
     def interrupt(self) -> None:
-        """Ask for a stop: rank 0's request reaches every rank at the next sync point, so that all stop at one step."""
+        """Ask for a stop: a rank's request reaches every rank at the next sync point, so that all stop at one step."""
         self._interrupt_requested = True
 
     @property
@@ -133,9 +133,9 @@ class BudgetClock:
             self.synchronise()
         seconds, pace = self.read(), self._step_seconds
         if step > self._sync_step:
-            pace = (seconds - self._sync_seconds) / (step - self._sync_step)
+            pace = max(0.0, seconds - self._sync_seconds) / (step - self._sync_step)  # the last sync was rank 0's
         if self.share is not None:
-            # A negative pace is rank 0's request to stop; anything else the ranks must agree on travels the same way.
+            # A negative pace is a rank's request to stop; anything else the ranks must agree on travels the same way.
             seconds, pace = self.share((seconds, -1.0 if self._interrupt_requested else pace))
         self._interrupted = pace < 0 or (self.share is None and self._interrupt_requested)
         pace = max(pace, 0.0)

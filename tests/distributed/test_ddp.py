@@ -105,9 +105,9 @@ def test_a_run_on_two_devices_survives_the_death_of_a_rank_and_a_sigterm(tmp_pat
     run = tmp_path / "run"
     command = [sys.executable, str(REPOSITORY / "train.py")]
     options = [*TINY, f"data.folder={tmp_path}/data", f"hydra.run.dir={run}", "hardware.devices=2", "through=pack"]
-    options += ["budget.max_steps=400", "callbacks.checkpoint.every_steps=10", "trainer.log_every_steps=1"]
+    options += ["budget.max_steps=2000", "callbacks.checkpoint.every_steps=10", "trainer.log_every_steps=1"]
     launched = begin([*command, *options], tmp_path)
-    wait_for(run / "checkpoints" / "latest", "step_00000010")
+    wait_for(run / "checkpoints" / "latest", "step_0")
     os.kill(rank_of(launched.pid, 1), signal.SIGKILL)
     killed = time.monotonic()
     said, _ = launched.communicate(timeout=60)
@@ -192,3 +192,26 @@ def test_what_ranks_cannot_agree_on_is_one_line(warm, environment, overrides, wo
     assert code == 2, said
     assert words in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "outcome"),
+    [
+        ({0: 1, 1: -9}, "rank 1 was killed by SIGKILL"),
+        ({0: -15, 1: -11}, "rank 1 was killed by SIGSEGV"),
+        ({0: 1, 1: 1}, "rank 0 ended with exit code 1"),
+        ({1: -15}, "rank 1 was killed by SIGTERM"),
+        ({0: 2, 1: 1}, 2),
+        ({0: 2, 1: -15}, 2),
+        ({0: 143, 1: 143}, 143),
+    ],
+)
+def test_the_rank_to_blame(exit_codes, outcome):
+    from golf.errors import GolfError
+    from golf.training.launch import verdict
+
+    if isinstance(outcome, int):
+        assert verdict(exit_codes, "runs/x") == outcome
+    else:
+        with pytest.raises(GolfError, match=f"{outcome}; all ranks were stopped: go on .* run=runs/x"):
+            verdict(exit_codes, "runs/x")

@@ -24,7 +24,7 @@ def watch(output: Path) -> None:
     collectives: dict[str, int] = {}
 
     def step_start(self: Any, session: Any, trainer: Any) -> None:
-        if session.step == FIRST and not watching and not collectives:
+        if session.step == FIRST and session.clock.max_steps and not watching and not collectives:
             watching.append(torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]))
             watching[0].start()
         begin(self, session, trainer)
