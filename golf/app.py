@@ -69,7 +69,7 @@ def run_pipeline(run: Any) -> float | None:
         LimitExceeded: code and model are over the byte limit (after everything was written and scored).
         Interrupted: a signal asked for the end; what was finished stays finished.
     """
-    from golf.pipeline.run_folder import remove_leftovers
+    from golf.pipeline.run_folder import held, remove_leftovers
     from golf.pipeline.stage import finished_manifest
     from golf.pipeline.summary import objective
     from golf.pipeline.train import rank_and_world, train_run
@@ -81,14 +81,15 @@ def run_pipeline(run: Any) -> float | None:
             if finished_manifest(run.path, _train_stage(run)) is None:
                 train_run(run, run.path / "stages" / "train")
             return None
-        remove_leftovers(run.path)
-        run.say(f"run folder: {run.path}")
-        if config["trainer"]["fast_dev_run"]:
-            train_run(run, run.path / "stages" / "train")
-            run.say("one step and one validation batch ran; trainer.fast_dev_run=true writes no results")
-            return None
-        summary = _run_stages(run)
-        report(run, summary)
+        with held(run):
+            remove_leftovers(run.path)
+            run.say(f"run folder: {run.path}")
+            if config["trainer"]["fast_dev_run"]:
+                train_run(run, run.path / "stages" / "train")
+                run.say("one step and one validation batch ran; trainer.fast_dev_run=true writes no results")
+                return None
+            summary = _run_stages(run)
+            report(run, summary)
     value = objective(summary, config["objective"])
     require_fit(summary)
     return value
@@ -97,7 +98,7 @@ def run_pipeline(run: Any) -> float | None:
 def _run_stages(run: Any) -> dict[str, Any]:
     """Every stage up to `through`, then the summary and the loggers' end, which come after a failure as well."""
     from golf.pipeline.stage import STAGES, Stage, run_stage
-    from golf.pipeline.train import average_weights, train_run
+    from golf.pipeline.train import average_weights, build_loggers, train_run
 
     config, loggers, trained = run.config, [], run.path / "stages" / "train"
     through = STAGES.index(config["through"])
@@ -123,6 +124,8 @@ def _run_stages(run: Any) -> dict[str, Any]:
         with contextlib.suppress(GolfError):  # such as a full disk: the error that is on its way says it
             _conclude(run, loggers)
         raise
+    if not loggers and config["logger"]:  # training was finished before: its loggers still get what followed
+        loggers.extend(build_loggers(run))
     return _conclude(run, loggers)
 
 

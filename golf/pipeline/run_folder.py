@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import json
@@ -11,7 +12,8 @@ import shlex
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,30 @@ class RunFolder:
                 file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
         except OSError as error:
             raise disk_error(error, self.path / "log.txt") from error
+
+
+@contextmanager
+def held(run: RunFolder) -> Iterator[None]:
+    """Hold a run for this process, so that two cannot go on with it at once; freed by the system when it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with open(run.path / ".lock", "a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # a system without file locks
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                yield  # a file system without locks
+                return
+            raise UserError(
+                f"run={run.path} is being worked on by another process: wait for it, or stop it first"
+            ) from error
+        yield
 
 
 def create_run_folder(path: Path, config: dict[str, Any], overrides: list[str]) -> RunFolder:

@@ -46,7 +46,7 @@ def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, A
     checkpoint = _start_point(run, session)
     if rank == 0:
         cut_metrics(run.path / "metrics.jsonl", session.step)
-    loggers = build_loggers(run, session) if rank == 0 and not config["trainer"]["fast_dev_run"] else []
+    loggers = build_loggers(run) if rank == 0 and not config["trainer"]["fast_dev_run"] else []
     if checkpoint is not None and checkpoint["finished"]:
         _restore_finished(session, checkpoint)
     else:
@@ -101,7 +101,7 @@ def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
     return [Together(own), *(callback for callback in built if not isinstance(callback, GolfCallback))]
 
 
-def build_loggers(run: RunFolder, session: Session) -> list[Any]:
+def build_loggers(run: RunFolder) -> list[Any]:
     """The JSON-lines logger, and those of the `logger` group; golf's own factories learn where the run is."""
     loggers: list[Any] = [JsonLinesLogger(run.path / "metrics.jsonl")]
     for node in run.config["logger"].values():
@@ -163,7 +163,16 @@ def _restore_finished(session: Session, checkpoint: dict[str, Any]) -> None:
 
 def _result(session: Session) -> dict[str, Any]:
     statistics = session.statistics
-    names = ("train_seconds", "train_tokens", "tokens_per_second", "step_ms_p50", "step_ms_p99", "flops", "mfu")
+    names = (
+        "train_seconds",
+        "train_tokens",
+        "tokens_per_second",
+        "step_ms_p50",
+        "step_ms_p99",
+        "flops",
+        "mfu",
+        "joules",
+    )
     return {
         "steps": session.step,
         "parameters": sum(p.numel() for p in session.net.parameters()),

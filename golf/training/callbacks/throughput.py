@@ -7,6 +7,7 @@ from typing import Any
 import torch.distributed as dist
 
 from golf.training.callbacks.base import GolfCallback
+from golf.training.energy import energy_joules
 from golf.training.flops import training_flops_per_token
 
 FIRST_STEPS = 10  # always logged one by one: a run can be compared with its exported file from its first steps
@@ -33,6 +34,7 @@ class ThroughputCallback(GolfCallback):
         self._flops_per_token = training_flops_per_token(session.net, session.stream.seq_len)
         self._durations_ms = session.statistics.setdefault("step_ms", [])  # the same list: every checkpoint has it
         self._interval_begun, self._last_time = (session.step, session.clock.read()), session.clock.read()
+        self._joules = energy_joules(session.device)
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
         now = session.clock.read()
@@ -115,6 +117,10 @@ class ThroughputCallback(GolfCallback):
         tokens = session.step * session.stream.tokens_per_step
         statistics.update(train_seconds=seconds, steps=session.step, train_tokens=tokens)
         statistics["flops"] = self._flops_per_token * tokens
+        used = energy_joules(session.device)
+        if used is not None and self._joules is not None:
+            # Of rank 0's GPU: the ranks do the same work.
+            statistics["joules"] = statistics.get("joules", 0.0) + (used - self._joules) * session.world
         if seconds:
             statistics["tokens_per_second"] = tokens / seconds
             if statistics.get("peak_flops"):
