@@ -26,6 +26,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def deterministic_on_cpu(device: torch.device) -> None:
+    """Same seed, same machine, same bytes: a compiled graph on several CPU threads would add in any order otherwise."""
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; filling costs time
+
+
 def average_gradients(model: nn.Module, world: int) -> None:
     """Replace every gradient by its mean over ranks (one flat all-reduce per dtype)."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]

@@ -28,7 +28,7 @@ from golf.data.stream import SequentialStream
 from golf.data.tokenizer import Tokenizer, load_tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
-from golf.loop import seed_everything, train, warm_up
+from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
 from golf.models.roles import roles_of
 from golf.optim.averaging import Ema
 from golf.optim.composite import Composite
@@ -110,6 +110,7 @@ class ProgramRun:
         torch.set_num_threads(self.program.threads)
         if self.program.accelerator != "cuda":
             device = torch.device(self.program.accelerator)
+            deterministic_on_cpu(device)
         elif not torch.cuda.is_available():
             raise UserError("this run was made on a GPU, and there is none here; run it on a machine with CUDA")
         else:

@@ -39,7 +39,7 @@ def resolve_hardware(node: dict[str, Any], say: Callable[[str], None] = lambda l
     """
     import torch
 
-    from golf.training.hardware import cpu_preset
+    from golf.training.hardware import cpu_preset, usable_cpu_threads
 
     found = dict(node)
     if found["accelerator"] == "auto":
@@ -61,7 +61,7 @@ def resolve_hardware(node: dict[str, Any], say: Callable[[str], None] = lambda l
         found["compile"] = bool(preset["compile"])
     if not found["threads"]:
         on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE") or found["devices"])
-        found["threads"] = max(1, usable_cores() // max(1, on_this_node))
+        found["threads"] = max(1, usable_cpu_threads() // max(1, on_this_node))
     return found
 
 

@@ -17,7 +17,7 @@ from golf.config.build import build
 from golf.data.dataset import check_prepared
 from golf.data.stream import SequentialStream
 from golf.errors import Interrupted, UserError
-from golf.loop import seed_everything
+from golf.loop import deterministic_on_cpu, seed_everything
 
 
 @dataclass
@@ -103,6 +103,7 @@ def open_session(
         UserError: whatever is wrong with data, tokenizer or sizes, in one line.
     """
     torch.set_num_threads(config["hardware"]["threads"])
+    deterministic_on_cpu(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")

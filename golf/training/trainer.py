@@ -66,7 +66,7 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         detect_anomaly=detect_anomaly,
-        deterministic=deterministic,
+        deterministic=deterministic or hardware["accelerator"] == "cpu",  # see golf.loop.deterministic_on_cpu
         benchmark=False,
         inference_mode=False,
         use_distributed_sampler=False,
