@@ -110,7 +110,7 @@ class Bench:
         trainer = build({**self.config["trainer"], "_partial_": True})(
             session=session,
             callbacks=[*build_callbacks(self.config["callbacks"]), Together([Mark()])],
-            loggers=build_loggers(run, session),
+            loggers=build_loggers(run),
         )
         trainer.fit(module, datamodule=GolfDataModule(session, module))
         return marks.figures()

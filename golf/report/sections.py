@@ -53,7 +53,10 @@ def headline(run: RunData) -> str:
             f'<p class="size{" over" if free < 0 else ""}"><b>{total:,}</b> / {limit:,} bytes'
             f" <span>{percent(total, limit)} · {room}</span></p>{byte_bar(classes_of(summary), total, limit)}"
         )
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(run))
+    facts = "".join(
+        f"<div{' class=wide' if len(text) > 24 else ''}><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+        for name, text in sorted(_facts(run), key=lambda fact: len(fact[1]) > 24)
+    )
     command = run.texts.get("command.txt", "").strip()
     if command:
         repeat = (

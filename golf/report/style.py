@@ -50,6 +50,7 @@ h1 { font-size: clamp(1.75rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing
 .score.none strong { color: var(--faint); font-weight: 300; }
 .score span { font-size: .9375rem; line-height: 1.3; } .score em { color: var(--soft); font-style: normal; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
+.facts .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8125rem; } dd { font-weight: 560; overflow-wrap: anywhere; line-height: 1.35; }
 .size { display: flex; flex-wrap: wrap; gap: 0 .5rem; align-items: baseline; color: var(--soft); }
 .size b { color: var(--ink); font-weight: 620; } .size span { margin-left: auto; }
