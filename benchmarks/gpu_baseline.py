@@ -3,7 +3,7 @@
     python benchmarks/gpu_baseline.py [--steps 12] [--out benchmarks/results/gpu_baseline.json]
 
 Reports tokens/s of complete optimizer steps (8 micro-steps of 65,536 tokens, Muon and Adam included), MFU and peak
-memory; published: 1.505 M tokens/s per H100 within 8 x H100. Without a GPU it says so and ends with exit code 2.
+memory; published: 1.505 M tokens/s per H100 within 8 x H100. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu_baseline.json"))
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        print("no CUDA device here: this benchmark needs one", file=sys.stderr)
-        return 2
+        print("no CUDA device here: nothing measured")
+        return 0
     result = measure(arguments.steps)
     print(json.dumps(result, indent=1))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
