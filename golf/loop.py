@@ -30,7 +30,8 @@ def deterministic_on_cpu(device: torch.device) -> None:
     """Same seed, same machine, same bytes: a compiled graph on several CPU threads would add in any order otherwise."""
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; filling costs time
+        # Nothing reads uninitialised memory here, and filling it costs time. (A property that type checkers do not see.)
+        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
 def average_gradients(model: nn.Module, world: int) -> None:
