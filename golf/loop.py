@@ -30,7 +30,7 @@ def deterministic_on_cpu(device: torch.device) -> None:
     """Same seed, same machine, same bytes: a compiled graph on several CPU threads would add in any order otherwise."""
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        # Nothing reads uninitialised memory here, and filling it costs time. (A property that type checkers do not see.)
+        # Nothing reads uninitialised memory, and filling it costs time (a property that type checkers do not see).
         setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
