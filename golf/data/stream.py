@@ -18,10 +18,14 @@ from golf.errors import UserError
 
 
 class Batch(NamedTuple):
-    """One micro-batch on the CPU: int64 inputs and targets, both [rows, seq_len], views of one buffer."""
+    """One micro-batch on the CPU: int64 inputs and targets, both [rows, seq_len], views of one buffer.
+
+    cu_seqlens: int32 [S] of a packed stream: where its segments begin, padded with the number of tokens; else None.
+    """
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    cu_seqlens: Tensor | None = None
 
 
 class SequentialStream:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from golf.data.stream import Batch
 from golf.evaluation.protocol import derived_batch_tokens, window_batches
-from golf.loop import to_device
 from golf.training.module import GolfModule
 from golf.training.session import Session
 
@@ -31,7 +31,7 @@ class RankStream:
         pin = session.device.type == "cuda"
         while True:
             batch = session.stream.batch(micro_step, session.rank, session.world)
-            yield Batch(*(tensor.pin_memory() for tensor in batch)) if pin else batch
+            yield move_batch(batch, Tensor.pin_memory) if pin else batch
             micro_step += 1
 
 
@@ -57,4 +57,11 @@ class GolfDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Training batches go to the device; validation windows are positions and stay."""
-        return Batch(*to_device(batch, device)) if isinstance(batch, Batch) else batch
+        if not isinstance(batch, Batch):
+            return batch
+        return move_batch(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def move_batch(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor it has moved; what it does not have stays None."""
+    return Batch(*(None if tensor is None else move(tensor) for tensor in batch))
