@@ -10,7 +10,7 @@ from pathlib import Path
 
 from golf.config.check import Findings, find
 from golf.config.compose import Composer, CompositionError
-from golf.config.sweeps import variants
+from golf.config.sweeps import variants, with_sweep_file, without_multirun
 from golf.config.undeclared import misplaced_package, undeclared
 from golf.errors import UserError
 
@@ -26,8 +26,10 @@ def check_command(
     put_on_path(config_dirs)
     composer = Composer(name, tuple(config_dirs), folder) if folder else Composer(name, tuple(config_dirs))
     findings = Findings()
-    for candidate in variants(composer, overrides) if multirun else [list(overrides)]:
+    for candidate in variants(composer, with_sweep_file(composer, overrides)) if multirun else [list(overrides)]:
         findings.add(_check_one(composer, candidate))
+    if not multirun:
+        findings.add(Findings(errors=without_multirun(composer, overrides)))
     for directory in config_dirs:
         findings.add(Findings(errors=misplaced_package(directory)))
     return findings

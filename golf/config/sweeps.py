@@ -34,6 +34,34 @@ def variants(composer: Composer, overrides: Sequence[str], limit: int = 24) -> l
     return found[:limit]
 
 
+def with_sweep_file(composer: Composer, overrides: Sequence[str]) -> list[str]:
+    """The overrides with those that a file of conf/sweep adds (`hydra.sweeper.params`); the command line wins."""
+    params = _file_params(composer, overrides)
+    given = {text.lstrip("+").partition("=")[0] for text in overrides}
+    return [*(f"{key}={value}" for key, value in params.items() if key not in given), *overrides]
+
+
+def without_multirun(composer: Composer, overrides: Sequence[str]) -> list[str]:
+    """A sweep without -m would be one run that varies nothing: the line that says so, if it is one."""
+    if not any(text.startswith("sweep=") for text in overrides) or not _file_params(composer, overrides):
+        return []
+    name = next(text for text in overrides if text.startswith("sweep="))
+    return [f"{name} is for several jobs: without -m it would do nothing; type -m {name}"]
+
+
+def _file_params(composer: Composer, overrides: Sequence[str]) -> dict[str, str]:
+    """Key → values of the sweep file chosen in the overrides; empty where they do not compose (told elsewhere)."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    chosen = [text for text in overrides if text.startswith("sweep=")]
+    try:
+        found = composer.load(chosen).hydra.sweeper.get("params") if chosen else None
+    except (HydraException, OmegaConfBaseException):
+        return {}
+    return {str(key): str(value) for key, value in (found or {}).items()}
+
+
 def _values(override: object) -> list[str]:
     """`key=value` for every value of one sweep; an interval is represented by its start."""
     from hydra.core.override_parser.types import IntervalSweep, Override
