@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from golf.clock import BudgetClock
 from golf.data.stream import Batch, SequentialStream
-from golf.optim.averaging import Ema
+from golf.optim.averaging import Averager
+from golf.optim.communication import average_over_ranks
 from golf.optim.composite import Composite
 from golf.optim.schedules import Schedules
 
@@ -34,15 +34,11 @@ def deterministic_on_cpu(device: torch.device) -> None:
         setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
-def average_gradients(model: nn.Module, world: int) -> None:
-    """Replace every gradient by its mean over ranks (one flat all-reduce per dtype)."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    for dtype in dict.fromkeys(g.dtype for g in grads):
-        chosen = [g for g in grads if g.dtype == dtype]
-        flat = torch.cat([g.flatten() for g in chosen])
-        dist.all_reduce(flat)
-        means = (flat / world).split([g.numel() for g in chosen])
-        torch._foreach_copy_(chosen, [mean.view_as(g) for mean, g in zip(means, chosen)])
+def average_gradients(model: nn.Module, optimizer: Composite, world: int) -> None:
+    """Replace every gradient by its mean over ranks, but those that the optimizer averages itself."""
+    reduced = optimizer.reduced_names
+    grads = [p.grad for name, p in model.named_parameters() if p.grad is not None and name not in reduced]
+    average_over_ranks(grads, world)
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -75,7 +71,7 @@ def warm_up(
         (model(inputs_BT, targets_BT) / accumulate).backward()
         if (index + 1) % accumulate == 0:
             if world > 1:
-                average_gradients(model, world)
+                average_gradients(model, optimizer, world)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -95,7 +91,7 @@ def train(
     schedules: Schedules,
     clock: BudgetClock,
     device: torch.device,
-    average: Ema | None = None,
+    average: Averager | None = None,
     qat: Any = None,
     rank: int = 0,
     world: int = 1,
@@ -126,12 +122,12 @@ def train(
             (loss / accumulate).backward()
             losses.append(loss.detach())
         if world > 1:
-            average_gradients(model, world)
+            average_gradients(model, optimizer, world)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
         if average is not None:
-            average.update(model, clock.progress(step))
+            average.update(model, clock.progress(step), optimizer.lr_multiplier)
         if on_step is not None:
             on_step(step, torch.stack(losses).mean())
         if validate is not None and validate_every and step % validate_every == 0:

@@ -13,6 +13,8 @@ from torch import Tensor
 class AdamRule:
     """Update rule for everything that is not orthogonalised. Group keys: lr (0-D), betas, eps, weight_decay, step."""
 
+    sharded = False
+
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
         group["step"] += 1
         for dtype in dict.fromkeys(p.dtype for p in params):

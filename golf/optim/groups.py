@@ -16,7 +16,10 @@ from golf.models.roles import roles_of
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """One optimizer group. `pattern` (a regex over full names) goes before `roles`; `rule` names the update."""
+    """One optimizer group: what its `pattern` (a regex over full names) matches, then what has one of its `roles`.
+
+    `rule` names the update.
+    """
 
     name: str
     rule: str
@@ -40,14 +43,14 @@ def route_parameters(model: nn.Module, groups: list[ParameterGroup]) -> list[dic
         if not parameter.requires_grad:
             continue
         matching = [g for g in groups if g.pattern and re.search(g.pattern, name)]
-        matching = matching or [g for g in groups if not g.pattern and roles[name] in g.roles]
+        matching = matching or [g for g in groups if roles[name] in g.roles]
         if not matching:
             raise UserError(
                 f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group"
             )
         members[matching[0].name].append((name, parameter))
     for group in groups:
-        if group.pattern and not members[group.name]:
+        if group.pattern and not any(re.search(group.pattern, name) for name, _ in members[group.name]):
             raise UserError(f"optimizer group '{group.name}': pattern '{group.pattern}' matches no parameter")
     return [
         {

@@ -1,62 +1,159 @@
 """Muon: momentum whose matrix update is orthogonalised by a Newton–Schulz iteration (Keller Jordan, 2024).
 
-m <- mu m + g;  u = g + mu m (Nesterov);  X = u / (|u|_F + 1e-7);  five times: A = X Xᵀ, X <- a X + (b A + c A²) X;
-W <- W - lr · sqrt(max(1, rows/cols)) · X.  Matrices of one shape are iterated as one batch.
+m <- mu m + g;  u = g + mu m (Nesterov);  rows of u normalised if asked for;  X = u / (|u|_F + 1e-7);  per iteration
+A = X Xᵀ, X <- a X + (b A + c A²) X;  W <- W (1 - lr wd) - lr · sqrt(max(1, rows/cols)) · X.
+Coefficients: `classic` for every iteration, or `polar_express` (arXiv:2505.16932), which changes them.
+Row normalisation: `row` divides by the row's L2 norm (MuonEq-R, arXiv:2603.28254), `rms` by its RMS (NeoMuon).
+Matrices of one shape are iterated as one batch, and live in one bank (golf.optim.banks).
 Legend: N matrices of one shape, R rows, C columns.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+from golf.errors import UserError
+from golf.optim.banks import bank_of, bank_parameters, indices_by_shape, stacked_as, views_of_bank
+
 NEWTON_SCHULZ_EPSILON = 1e-7
+ROW_NORM_FLOOR = 1e-7
+ROW_RMS_EPSILON = 1.1920928955078125e-07  # of float32
+CLASSIC_COEFFICIENTS = ((3.4445, -4.7750, 2.0315),)
+POLAR_EXPRESS_COEFFICIENTS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+ROW_NORMALISATIONS = ("none", "row", "rms")
+DECAY_PLACEMENTS = ("before", "after")
+
+
+def newton_schulz_coefficients_of(named: str | Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
+    """(a, b, c) of each iteration, from a name or a list of triples; the last one serves all further iterations."""
+    known = {"classic": CLASSIC_COEFFICIENTS, "polar_express": POLAR_EXPRESS_COEFFICIENTS}
+    if isinstance(named, str):
+        if named not in known:
+            raise UserError(
+                f"optim.newton_schulz_coefficients={named}: allowed are {', '.join(known)} or a list of [a, b, c]; "
+                "type optim.newton_schulz_coefficients=classic"
+            )
+        return known[named]
+    if not len(named) or any(isinstance(triple, float | int) or len(triple) != 3 for triple in named):
+        raise UserError(
+            "optim.newton_schulz_coefficients: a list holds [a, b, c] per iteration; type [[3.4445,-4.775,2.0315]]"
+        )
+    return tuple((float(a), float(b), float(c)) for a, b, c in named)
 
 
 def orthogonalise(
     update_NRC: Tensor,
     steps: int = 5,
     dtype: torch.dtype = torch.bfloat16,
-    coefficients: tuple[float, float, float] = NEWTON_SCHULZ_COEFFICIENTS,
+    coefficients: Sequence[tuple[float, float, float]] = CLASSIC_COEFFICIENTS,
 ) -> Tensor:
     """Approximately nearest semi-orthogonal matrices of a batch [N, R, C] (or one [R, C]), returned in `dtype`."""
-    a, b, c = coefficients
     X = update_NRC.to(dtype)
     X = X / (X.norm(dim=(-2, -1), keepdim=True) + NEWTON_SCHULZ_EPSILON)
     wide = X.shape[-2] <= X.shape[-1]
     if not wide:
         X = X.mT
-    for _ in range(steps):
+    for step in range(steps):
+        a, b, c = coefficients[min(step, len(coefficients) - 1)]
         A = X @ X.mT
         B = b * A + (c * A) @ A  # this association is the published one: it decides the rounding in bfloat16
         X = a * X + B @ X
     return X if wide else X.mT
 
 
-class MuonRule:
-    """Update rule for 2-D weights. Group keys used: lr (0-D tensor), momentum (0-D tensor), weight_decay."""
+def normalise_rows(update_NRC: Tensor, kind: str) -> Tensor:
+    """Each row (one output unit's incoming weights) brought to one length, in float32; `none` changes nothing."""
+    if kind == "none":
+        return update_NRC
+    rows = update_NRC.float()
+    if kind == "row":
+        return rows / rows.norm(dim=-1, keepdim=True).clamp_min(ROW_NORM_FLOOR)
+    return rows * torch.rsqrt(rows.square().mean(dim=-1, keepdim=True) + ROW_RMS_EPSILON)
 
-    def __init__(self, newton_schulz_steps: int = 5, newton_schulz_dtype: str = "bfloat16", nesterov: bool = True):
+
+class MuonRule:
+    """Update rule for matrices [R, C] and stacks of them [n, R, C].
+
+    Group keys used: lr and momentum (0-D tensors), weight_decay, weight_decay_multiplier.
+
+    Args:
+        newton_schulz_steps, newton_schulz_dtype, newton_schulz_coefficients: the iteration.
+        nesterov: u = g + mu m instead of m. row_normalise: none | row | rms, of u.
+        weight_decay_placement: `before` the update is subtracted, or `after`, which shrinks the update too.
+        momentum_dtype: float32 | bfloat16 (gradients are rounded to it as well, as the banked records do).
+    """
+
+    sharded = False
+
+    def __init__(
+        self,
+        newton_schulz_steps: int = 5,
+        newton_schulz_dtype: str = "bfloat16",
+        nesterov: bool = True,
+        newton_schulz_coefficients: str | Sequence[Sequence[float]] = "classic",
+        row_normalise: str = "none",
+        weight_decay_placement: str = "before",
+        momentum_dtype: str = "float32",
+    ):
+        for key, value, allowed in (
+            ("row_normalise", row_normalise, ROW_NORMALISATIONS),
+            ("weight_decay_placement", weight_decay_placement, DECAY_PLACEMENTS),
+            ("momentum_dtype", momentum_dtype, ("float32", "bfloat16")),
+            ("newton_schulz_dtype", newton_schulz_dtype, ("float32", "bfloat16", "float16", "float64")),
+        ):
+            if value not in allowed:
+                raise UserError(f"optim.{key}={value}: allowed are {', '.join(allowed)}; type optim.{key}={allowed[0]}")
         self.steps, self.nesterov = newton_schulz_steps, nesterov
-        self.dtype = getattr(torch, newton_schulz_dtype)
+        self.coefficients = newton_schulz_coefficients_of(newton_schulz_coefficients)
+        self.dtype, self.momentum_dtype = getattr(torch, newton_schulz_dtype), getattr(torch, momentum_dtype)
+        self.row_normalise, self.weight_decay_placement = row_normalise, weight_decay_placement
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
-        for p in params:
-            if "momentum_buffer" not in state[p]:
-                state[p]["momentum_buffer"] = torch.zeros_like(p)
-        momenta = [state[p]["momentum_buffer"] for p in params]
-        torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, grads)
-        updates = momenta
-        if self.nesterov:
-            updates = torch._foreach_mul(momenta, group["momentum"])
-            torch._foreach_add_(updates, grads)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1.0 - group["lr"] * group["weight_decay"])
-        for shape in dict.fromkeys(p.shape for p in params):
-            chosen = [i for i, p in enumerate(params) if p.shape == shape]
-            X_NRC = orthogonalise(torch.stack([updates[i] for i in chosen]), self.steps, self.dtype)
-            X_NRC = X_NRC * max(1.0, shape[0] / shape[1]) ** 0.5
-            delta_NRC = X_NRC.to(params[chosen[0]].dtype) * group["lr"]
-            torch._foreach_sub_([params[i] for i in chosen], list(delta_NRC.unbind(0)))
+        for indices in indices_by_shape(params):
+            members = [params[i] for i in indices]
+            bank_parameters(members)
+            bank_NRC = bank_of(members)
+            assert bank_NRC is not None
+            gradient_NRC = stacked_as([grads[i] for i in indices], self.momentum_dtype)
+            direction_NRC = self.direction(gradient_NRC, self._momentum(members, state), group["momentum"])
+            self.apply(group, [bank_NRC], [direction_NRC])
+
+    def direction(self, gradient_NRC: Tensor, momentum_NRC: Tensor, momentum: Tensor) -> Tensor:
+        """Take the gradient into the momentum, in place; the orthogonalised and shape-scaled update in `dtype`."""
+        momentum_NRC.mul_(momentum).add_(gradient_NRC)
+        update_NRC = (momentum_NRC * momentum).add_(gradient_NRC) if self.nesterov else momentum_NRC
+        update_NRC = normalise_rows(update_NRC, self.row_normalise)
+        rows, columns = gradient_NRC.shape[-2:]
+        return orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients) * max(1.0, rows / columns) ** 0.5
+
+    def apply(self, group: dict[str, Any], weights: list[Tensor], directions: list[Tensor]) -> None:
+        """W <- W (1 - lr wd) - lr X, or the decay after the update."""
+        decay = group["weight_decay"] * group.get("weight_decay_multiplier", 1.0)
+        shrink = 1.0 - group["lr"] * decay
+        if decay and self.weight_decay_placement == "before":
+            torch._foreach_mul_(weights, shrink)
+        deltas = [direction.to(weight.dtype) * group["lr"] for weight, direction in zip(weights, directions)]
+        torch._foreach_sub_(weights, deltas)
+        if decay and self.weight_decay_placement == "after":
+            torch._foreach_mul_(weights, shrink)
+
+    def _momentum(self, members: list[Tensor], state: Any) -> Tensor:
+        """Momentum of these parameters as one bank, of which each parameter's `momentum_buffer` is a view."""
+        held = [state[p].get("momentum_buffer") for p in members]
+        if all(buffer is not None and buffer.dtype == self.momentum_dtype for buffer in held):
+            bank_NRC = bank_of(held)
+            if bank_NRC is not None:
+                return bank_NRC
+        filled = [torch.zeros_like(p) if buffer is None else buffer for p, buffer in zip(members, held)]
+        bank_NRC = stacked_as(filled, self.momentum_dtype)
+        for p, view in zip(members, views_of_bank(bank_NRC, members)):
+            state[p]["momentum_buffer"] = view
+        return bank_NRC

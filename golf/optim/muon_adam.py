@@ -3,12 +3,17 @@
 Defaults are the challenge baseline's (17 March 2026): tied embedding 0.05, matrices 0.04, scalars 0.04, head 0.008.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from torch import nn
 
 from golf.optim.adam import AdamRule
 from golf.optim.composite import Composite
 from golf.optim.groups import ParameterGroup, route_parameters
 from golf.optim.muon import MuonRule
+from golf.optim.sharded_muon import ShardedMuonRule
 
 
 def muon_adam(
@@ -26,22 +31,74 @@ def muon_adam(
     embedding_weight_decay: float = 0.0,
     scalar_weight_decay: float = 0.0,
     clip_norm: float = 0.0,
+    table_lr: float | None = None,
+    gate_lr: float | None = None,
+    head_weight_decay: float | None = None,
+    table_weight_decay: float | None = None,
+    gate_weight_decay: float | None = None,
+    embedding_pattern: str | None = None,
+    matrix_pattern: str | None = None,
+    scalar_pattern: str | None = None,
+    newton_schulz_coefficients: str | Sequence[Sequence[float]] = "classic",
+    nesterov: bool = True,
+    row_normalise: str = "none",
+    weight_decay_placement: str = "before",
+    momentum_dtype: str = "float32",
+    sharded: bool = False,
+    reduce_dtype: str = "bfloat16",
+    clip: str = "global",
 ) -> Composite:
     """Build the composite optimizer for a model whose parameters declare roles.
 
     Args:
         *_lr: base learning rates (times the schedule's multiplier). *_weight_decay: decoupled, per unit learning rate.
-        momentum: Muon's, where no schedule sets it. clip_norm: global gradient norm limit, 0 = off.
+            None: tables and head decay as the embedding does, tables learn as it does; gates follow the scalars.
+        *_pattern: regex; parameters whose name it matches join that group, whatever their role.
+        momentum: Muon's, where no schedule sets it. newton_schulz_* to momentum_dtype: see `MuonRule`.
+        sharded: on several ranks, share Muon's work and momentum; gradients travel in reduce_dtype.
+        clip_norm, clip: gradient norm limit, 0 = off; see `Composite`.
     """
     beta1, beta2 = betas
-    adam = {"rule": "adam", "betas": (beta1, beta2), "eps": eps}
+    adam: dict[str, Any] = {"rule": "adam", "betas": (beta1, beta2), "eps": eps}
+    embedding: dict[str, Any] = {"lr": embedding_lr, "weight_decay": embedding_weight_decay, **adam}
+    scalar: dict[str, Any] = {"lr": scalar_lr, "weight_decay": scalar_weight_decay, **adam}
+    table = group_following(embedding, table_lr, table_weight_decay)
+    gate = group_following(scalar, gate_lr, gate_weight_decay)
     groups = [
+        ParameterGroup("embedding", roles=("embedding",), pattern=embedding_pattern, **embedding),
+        ParameterGroup("table", roles=("table",), **table),
+        ParameterGroup("head", roles=("head",), **group_following(embedding, head_lr, head_weight_decay)),
         ParameterGroup(
-            "embedding", lr=embedding_lr, roles=("embedding", "table"), weight_decay=embedding_weight_decay, **adam
+            "matrix",
+            rule="muon",
+            lr=matrix_lr,
+            roles=("matrix",),
+            pattern=matrix_pattern,
+            weight_decay=matrix_weight_decay,
         ),
-        ParameterGroup("head", lr=head_lr, roles=("head",), **adam),
-        ParameterGroup("matrix", rule="muon", lr=matrix_lr, roles=("matrix",), weight_decay=matrix_weight_decay),
-        ParameterGroup("scalar", lr=scalar_lr, roles=("scalar", "gate"), weight_decay=scalar_weight_decay, **adam),
+        ParameterGroup("scalar", roles=("scalar",), pattern=scalar_pattern, **scalar),
+        ParameterGroup("gate", roles=("gate",), **gate),
     ]
-    rules = {"muon": MuonRule(newton_schulz_steps, newton_schulz_dtype), "adam": AdamRule()}
-    return Composite(route_parameters(model, groups), rules, momentum=momentum, clip_norm=clip_norm)
+    muon: tuple[Any, ...] = (newton_schulz_steps, newton_schulz_dtype, nesterov, newton_schulz_coefficients)
+    muon += (row_normalise, weight_decay_placement, momentum_dtype)
+    rules = {"muon": ShardedMuonRule(*muon, reduce_dtype) if sharded else MuonRule(*muon), "adam": AdamRule()}
+    return Composite(
+        route_parameters(model, merged_groups(groups)), rules, momentum=momentum, clip_norm=clip_norm, clip=clip
+    )
+
+
+def group_following(leader: dict[str, Any], lr: float | None, weight_decay: float | None) -> dict[str, Any]:
+    """Settings of a group that are those of another unless given."""
+    own = {"lr": lr, "weight_decay": weight_decay}
+    return {**leader, **{key: value for key, value in own.items() if value is not None}}
+
+
+def merged_groups(groups: list[ParameterGroup]) -> list[ParameterGroup]:
+    """Groups with equal settings become one, for fewer, larger updates: table and embedding, gate and scalar."""
+    by_name = {group.name: group for group in groups}
+    for name, leader in (("table", "embedding"), ("gate", "scalar")):
+        first, second = by_name[leader], by_name[name]
+        if (first.lr, first.weight_decay) == (second.lr, second.weight_decay):
+            by_name[leader] = replace(first, roles=first.roles + second.roles)
+            del by_name[name]
+    return list(by_name.values())

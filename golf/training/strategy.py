@@ -1,43 +1,51 @@
-"""DDP without the two habits of the stock strategy that cost time on every step.
+"""Data parallel training without the habits of the stock strategy that cost time on every step.
 
-1. Lightning builds the wrapper on a side CUDA stream, which leaves gradient accumulation on that stream: one extra
-   synchronisation per step, and CUDA graphs fail. Here it is built on the current stream.
-2. With several ranks its training loop broadcasts a "was there a SIGTERM" tensor and reads it before every batch, and
-   its signal handler broadcasts another, wherever the rank happens to be. Here the request to stop travels with the
-   budget clock's rare sync points instead (see `BudgetClock.interrupt`).
+1. The network is not wrapped. A reducer's hooks could not overlap anything here, because one compiled backward hands
+   out all gradients at its end; they fail where a parameter gets no gradient in some phase of training; and they would
+   reduce what the optimizer scatters itself. Gradients are averaged after the last micro-step by the reference loop's
+   own function, so that both paths have the same bits.
+2. With several ranks Lightning's training loop broadcasts a "was there a SIGTERM" tensor and reads it before every
+   batch, and its signal handler broadcasts another, wherever the rank happens to be. Here the request to stop travels
+   with the budget clock's rare sync points instead (see `BudgetClock.interrupt`).
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
-from torch.nn import Module
-from torch.nn.parallel import DistributedDataParallel
+
+from golf.loop import average_gradients
 
 
 class GolfDDP(DDPStrategy):
-    """Data parallel training; gradients are views of one communication buffer, buffers are never broadcast."""
+    """One process per device, the same weights everywhere, means of gradients; buffers are never broadcast."""
 
     def __init__(self, backend: str, timeout_seconds: float = 600.0):
-        super().__init__(
-            process_group_backend=backend,
-            timeout=timedelta(seconds=timeout_seconds),
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,
-            find_unused_parameters=False,
-            static_graph=False,
-        )
+        super().__init__(process_group_backend=backend, timeout=timedelta(seconds=timeout_seconds))
 
-    def _setup_model(self, model: Module) -> DistributedDataParallel:
-        device_ids: list[int] | None = self.determine_ddp_device_ids()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch 2.13 has begun to rename it
-            return DistributedDataParallel(module=model, device_ids=device_ids, **self._ddp_kwargs)
+    def configure_ddp(self) -> None:
+        """Instead of wrapping the module: give every rank the weights of the first."""
+        assert self.model is not None
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                dist.broadcast(parameter.data, src=0)
+
+    def optimizer_step(self, optimizer: Any, closure: Callable[[], Any], model: Any = None, **arguments: Any) -> Any:
+        """The step, with gradients averaged once the last micro-step's are there."""
+
+        def closure_and_average() -> Any:
+            loss = closure()
+            average_gradients(self.lightning_module.net, optimizer, self.world_size)
+            return loss
+
+        return super().optimizer_step(optimizer, closure_and_average, model, **arguments)
 
 
 def remove_sigterm_broadcast() -> None:

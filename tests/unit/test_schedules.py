@@ -87,7 +87,7 @@ def test_rates_only_fall_under_every_budget(schedule, first, second, pace, kind)
 
 
 class Recorder:
-    def set_rates(self, lr_multiplier, momentum):
+    def set_rates(self, lr_multiplier, momentum, weight_decay):
         self.seen = (lr_multiplier, momentum)
 
 

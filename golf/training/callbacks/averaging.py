@@ -8,7 +8,7 @@ from golf.training.callbacks.base import GolfCallback
 
 
 class AveragingCallback(GolfCallback):
-    """Feeds the run's `average` (EMA …), if it has one."""
+    """Feeds the run's `average` (EMA, SWA), if it has one."""
 
     priority = 20
 
@@ -18,4 +18,5 @@ class AveragingCallback(GolfCallback):
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
         if session.average is not None:
-            session.average.update(session.net, session.clock.progress(session.step))
+            progress = session.clock.progress(session.step)
+            session.average.update(session.net, progress, session.optimizer.lr_multiplier)
