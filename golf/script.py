@@ -24,7 +24,7 @@ from golf.codec.artifact import pack, read_artifact_with
 from golf.codec.container import only_codec
 from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
-from golf.data.stream import SequentialStream
+from golf.data.stream import TokenStream
 from golf.data.tokenizer import Tokenizer, load_tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
@@ -51,7 +51,7 @@ class Program:
     optimizer: Callable[..., Composite]
     schedules: Schedules
     budget: Budget
-    stream: partial[SequentialStream]
+    stream: partial[TokenStream]
     quant: QuantPlan
     codec: Codec
     evaluation: EvaluationPlan
@@ -133,7 +133,7 @@ class ProgramRun:
             raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
         seed_everything(program.seed)
         net: Any = program.model()
-        stream = program.stream(Shards(train_shards(self.folder), net.vocab_size))
+        stream = program.stream(Shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id))
         clock = self._clock(stream.tokens_per_step)
         net = net.to(self.device)
         if program.compile:

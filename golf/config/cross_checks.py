@@ -87,7 +87,8 @@ def token_batches(config: Config) -> list[str]:
     lines = []
     tokens, seq_len = _positive(config, "data.tokens_per_step"), _positive(config, "data.seq_len")
     spans, devices = _positive(config, "data.spans_per_step"), _positive(config, "hardware.devices")
-    if tokens and seq_len:
+    packed = get(config, "data.order._target_") == "golf.data.packed.PackedStream"  # rows are not made of sequences
+    if tokens and seq_len and not (packed and spans):
         unit = seq_len * (spans or 1)
         if tokens % unit:
             best = max(round(tokens / unit), 1) * unit
@@ -95,6 +96,12 @@ def token_batches(config: Config) -> list[str]:
             lines.append(
                 f"data.tokens_per_step={tokens} is not a multiple of {parts} = {unit}; type data.tokens_per_step={best}"
             )
+    elif tokens and spans and tokens % spans:
+        best = max(round(tokens / spans), 1) * spans
+        lines.append(
+            f"data.tokens_per_step={tokens} is not a multiple of data.spans_per_step={spans}; "
+            f"type data.tokens_per_step={best}"
+        )
     if spans and devices and spans % devices:
         best = max(n for n in range(1, int(spans) + 1) if spans % n == 0 and n <= devices)
         lines.append(

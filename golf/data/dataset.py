@@ -24,7 +24,7 @@ from golf.data.shards import (
     validation_shards,
     write_shard,
 )
-from golf.data.stream import SequentialStream
+from golf.data.stream import TokenStream
 from golf.data.tokenizer import Tokenizer, load_tokenizer, normalisation_report
 from golf.errors import UserError
 
@@ -58,21 +58,27 @@ class Dataset(Protocol):
 
     def prepare(self, say: Callable[[str], None] = print, require_train: bool = True) -> PreparedData: ...
 
-    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> SequentialStream: ...
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> TokenStream: ...
 
 
 class ShardedDataset:
-    """The training stream over the shards of a prepared folder, shared by every data option."""
+    """The training stream over the shards of a prepared folder, shared by every data option.
 
-    def __init__(self, tokens_per_step: int, seq_len: int, spans_per_step: int) -> None:
+    order: builds the stream from the shards and the three sizes (the config group data/order).
+    """
+
+    def __init__(
+        self, tokens_per_step: int, seq_len: int, spans_per_step: int, order: Callable[..., TokenStream]
+    ) -> None:
         self.tokens_per_step = tokens_per_step
         self.seq_len = seq_len
         self.spans_per_step = spans_per_step
+        self.order = order
 
-    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> SequentialStream:
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> TokenStream:
         """The endless stream; with `vocab_size` every batch is checked for ids outside the vocabulary."""
-        shards = Shards(prepared.train_paths, vocab_size)
-        return SequentialStream(shards, self.tokens_per_step, self.seq_len, self.spans_per_step)
+        shards = Shards(prepared.train_paths, vocab_size, prepared.tokenizer().bos_id)
+        return self.order(shards, self.tokens_per_step, self.seq_len, self.spans_per_step)
 
     def open_own(self, folder: Path, vocab_size: int, require_train: bool) -> PreparedData:
         """A folder that golf made itself: nothing to distrust but the settings (vocabulary, one window)."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from golf.data.dataset import PreparedData, ShardedDataset, check_prepared, open_folder
+from golf.data.stream import SequentialStream, TokenStream
 from golf.data.tokenizer import AUTOMATIC
 
 
@@ -22,8 +23,9 @@ class FinewebShards(ShardedDataset):
         tokens_per_step: int = 524_288,
         seq_len: int = 1024,
         spans_per_step: int = 8,
+        order: Callable[..., TokenStream] = SequentialStream,
     ) -> None:
-        super().__init__(tokens_per_step, seq_len, spans_per_step)
+        super().__init__(tokens_per_step, seq_len, spans_per_step, order)
         self.folder = Path(folder)
         self.tokenizer = tokenizer
         self.vocab_size = vocab_size

@@ -18,6 +18,7 @@ from golf.data.dataset import PreparedData, ShardedDataset, write_text_dataset
 from golf.data.docstrings import StandardLibraryDocstrings
 from golf.data.manifest import is_complete
 from golf.data.sentencepiece_training import SENTENCEPIECE_FLAGS, train_sentencepiece
+from golf.data.stream import SequentialStream, TokenStream
 from golf.data.tokenizer import (
     AUTOMATIC,
     PURE_BYTES,
@@ -64,8 +65,9 @@ class SampleCorpus(ShardedDataset):
         tokens_per_step: int = 524_288,
         seq_len: int = 1024,
         spans_per_step: int = 8,
+        order: Callable[..., TokenStream] = SequentialStream,
     ) -> None:
-        super().__init__(tokens_per_step, seq_len, spans_per_step)
+        super().__init__(tokens_per_step, seq_len, spans_per_step, order)
         if not sources:
             raise UserError("data.sources is empty; use data=sample, or name a source")
         if not 0 < validation_fraction < 1:

@@ -88,14 +88,18 @@ def require_vocabulary(tokens: np.ndarray, vocab_size: int, path: str | Path) ->
 
 
 class Shards:
-    """Shards of one split as one stream of tokens: `len` tokens, any span by `take`."""
+    """Shards of one split: one stream of `len` tokens, any span by `take`, or any part of one shard by `read`.
 
-    def __init__(self, paths: Iterable[str | Path], vocab_size: int | None = None) -> None:
+    vocab_size: every token that is read is checked against it. bos_id: the token that begins a document, if known.
+    """
+
+    def __init__(self, paths: Iterable[str | Path], vocab_size: int | None = None, bos_id: int | None = None) -> None:
         self.paths = [str(path) for path in paths]
         self.vocab_size = vocab_size
-        lengths = [shard_length(path) for path in self.paths]
-        self._ends = np.cumsum(lengths, dtype=np.int64)
-        self._num_tokens = int(self._ends[-1]) if lengths else 0
+        self.bos_id = bos_id
+        self.lengths = [shard_length(path) for path in self.paths]
+        self._ends = np.cumsum(self.lengths, dtype=np.int64)
+        self._num_tokens = int(self._ends[-1]) if self.lengths else 0
         self._maps: tuple[tuple[int, np.ndarray], ...] = ()  # replaced as a whole: safe for a prefetching thread
         if self._num_tokens == 0:
             raise UserError("no shard holds a token; name a folder of fineweb_*.bin files with data.folder=<folder>")
@@ -129,6 +133,18 @@ class Shards:
             if count == 0:
                 return np.concatenate(pieces)
             position = (position + len(piece)) % self._num_tokens
+
+    def read(self, index: int, start: int, count: int) -> np.ndarray:
+        """Tokens start … start+count−1 of shard `index`, uint16 [count], read from the file (nothing stays mapped)."""
+        if start < 0 or count < 1 or start + count > self.lengths[index]:
+            raise UserError(f"tokens {start} to {start + count} are outside {self.paths[index]}")
+        offset = SHARD_HEADER_BYTES + 2 * start
+        tokens = np.fromfile(self.paths[index], dtype="<u2", count=count, offset=offset)
+        if len(tokens) != count:
+            raise UserError(f"shard {self.paths[index]} has become shorter than its header says; fetch it again")
+        if self.vocab_size is not None:
+            require_vocabulary(tokens, self.vocab_size, self.paths[index])
+        return tokens
 
     def read_all(self) -> np.ndarray:
         """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""

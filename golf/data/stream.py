@@ -1,9 +1,9 @@
 """The training stream: which tokens a rank sees at a micro-step.
 
-Rule (the challenge's baseline): a step of B tokens is cut into S spans; on a world of W ranks (W divides S) a step has
-S/W micro-steps, and each takes W consecutive spans of B/S + 1 tokens from one endless stream; rank r gets the r-th.
-inputs = span[:-1], targets = span[1:], cut into rows of T without regard to documents. So the tokens of a step do
-not depend on W. Invariant: `batch` is a pure function of its arguments: restartable and safe to prefetch.
+What every order has in common: a step of B tokens is cut into S spans of B/S; on a world of W ranks (W divides S) a
+step has S/W micro-steps, and at each of them rank r takes the r-th of the next W spans. Which tokens a span holds is
+the order's rule. Invariant: `batch` is a pure function of its arguments: restartable at any step, safe to prefetch by
+any number of workers, and independent of when anything is validated.
 Legend: B batch (rows), T time.
 """
 
@@ -18,7 +18,7 @@ from golf.errors import UserError
 
 
 class Batch(NamedTuple):
-    """One micro-batch on the CPU: int64 inputs and targets, both [rows, seq_len], views of one buffer.
+    """One micro-batch on the CPU: int64 inputs and targets, both [rows, seq_len] and contiguous.
 
     cu_seqlens: int32 [S] of a packed stream: where its segments begin, padded with the number of tokens; else None.
     """
@@ -28,8 +28,13 @@ class Batch(NamedTuple):
     cu_seqlens: Tensor | None = None
 
 
-class SequentialStream:
-    """Random access to the micro-batches of an endless pass over `shards`."""
+class TokenStream:
+    """Sizes of a step and how its spans are dealt to ranks. An order adds `batch`.
+
+    max_seqlen: the longest segment of a packed stream, None where rows are whole sequences.
+    """
+
+    max_seqlen: int | None = None
 
     def __init__(self, shards: Shards, tokens_per_step: int, seq_len: int, spans_per_step: int = 8) -> None:
         for name, value in (
@@ -39,19 +44,22 @@ class SequentialStream:
         ):
             if value < 1:
                 raise UserError(f"data.{name}={value} must be at least 1")
-        unit = seq_len * spans_per_step
-        if tokens_per_step % unit:
-            below = tokens_per_step // unit * unit
-            nearest = f"{below} or {below + unit}" if below else f"{unit}"
-            raise UserError(
-                f"data.tokens_per_step={tokens_per_step} is not a multiple of seq_len x spans_per_step = "
-                f"{seq_len} x {spans_per_step}; type data.tokens_per_step={nearest}"
-            )
         self.shards = shards
         self.tokens_per_step = tokens_per_step
         self.seq_len = seq_len
         self.spans_per_step = spans_per_step
+        self._require_whole_spans()
         self.span_tokens = tokens_per_step // spans_per_step
+
+    def _require_whole_spans(self) -> None:
+        """A span is a number of whole rows."""
+        unit = self.seq_len * self.spans_per_step
+        if self.tokens_per_step % unit:
+            raise UserError(
+                f"data.tokens_per_step={self.tokens_per_step} is not a multiple of seq_len x spans_per_step = "
+                f"{self.seq_len} x {self.spans_per_step}; "
+                f"type data.tokens_per_step={nearest_multiples(self.tokens_per_step, unit)}"
+            )
 
     def micro_steps(self, world: int) -> int:
         """Micro-steps (gradient accumulation) per step on `world` ranks; UserError unless world divides the spans."""
@@ -63,12 +71,37 @@ class SequentialStream:
             )
         return self.spans_per_step // world
 
-    def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Micro-batch number `micro_step` (counted over the whole run) of `rank`."""
+    def span_number(self, micro_step: int, rank: int, world: int) -> int:
+        """Number, counted over the whole run, of the span that `rank` takes at `micro_step`."""
         if not 0 <= rank < world or self.spans_per_step % world:
             self.micro_steps(world)
             raise UserError(f"rank {rank} is outside a world of {world} ranks")
+        return micro_step * world + rank
+
+    def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Micro-batch number `micro_step` (counted over the whole run) of `rank`."""
+        raise NotImplementedError
+
+    def cu_sizes(self) -> list[int]:
+        """Lengths of `cu_seqlens` to warm up with; none where batches have no segments."""
+        return []
+
+
+class SequentialStream(TokenStream):
+    """An endless pass over the shards in order (the challenge's baseline).
+
+    Spans of B/S + 1 tokens follow each other without overlap; inputs = span[:-1], targets = span[1:], cut into rows
+    of T without regard to documents. So the tokens of a step do not depend on the world.
+    """
+
+    def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Batch:
         length = self.span_tokens + 1
-        span = self.shards.take((micro_step * world + rank) * length, length, wrap=True)
+        span = self.shards.take(self.span_number(micro_step, rank, world) * length, length, wrap=True)
         tokens = torch.from_numpy(span.astype(np.int64))
         return Batch(tokens[:-1].view(-1, self.seq_len), tokens[1:].view(-1, self.seq_len))
+
+
+def nearest_multiples(value: int, unit: int) -> str:
+    """The multiples of `unit` next to `value`, as text."""
+    below = value // unit * unit
+    return f"{below} or {below + unit}" if below else f"{unit}"

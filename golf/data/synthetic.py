@@ -20,6 +20,7 @@ import numpy as np
 from golf.data.atomic import build_folder_once
 from golf.data.dataset import PreparedData, ShardedDataset, write_split
 from golf.data.manifest import describe_files, write_manifest
+from golf.data.stream import SequentialStream, TokenStream
 from golf.data.tokenizer import AUTOMATIC, BOS_ID, BYTE_OFFSET, load_tokenizer, synthetic_description
 from golf.errors import UserError
 
@@ -130,8 +131,9 @@ class SyntheticSource(ShardedDataset):
         tokens_per_step: int = 524_288,
         seq_len: int = 1024,
         spans_per_step: int = 8,
+        order: Callable[..., TokenStream] = SequentialStream,
     ) -> None:
-        super().__init__(tokens_per_step, seq_len, spans_per_step)
+        super().__init__(tokens_per_step, seq_len, spans_per_step, order)
         if tokenizer != AUTOMATIC:
             raise UserError("data=synthetic has its own tokenizer; type tokenizer.path=auto")
         self.folder = Path(folder)

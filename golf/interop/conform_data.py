@@ -1,4 +1,4 @@
-"""Conformance of what happens to tokens: byte accounting, evaluation windows, learning-rate rules, token order.
+"""Conformance of what happens to tokens: byte accounting, evaluation windows, learning-rate rules.
 
 Everything here is exact (integers), but for learning-rate multipliers (1e-12). The files say which script a result
 comes from; the tables below say which option of golf claims to do the same.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from golf.errors import UserError
+from golf.interop.conform_loaders import check_loaders
 from golf.interop.conform_result import Check, exact, measured, unsupported
 
 LEARNING_RATE_TOLERANCE = 1e-12
@@ -29,13 +29,6 @@ SLIDING_TAIL_BY_DATE = {
     "2026-03-24": "dropped",
     "2026-04-05": "exact",
     "2026-04-09": "exact",
-}
-
-# Loaders of other records: key in the file -> what it is.
-FOREIGN_LOADERS = {
-    "coprime_loader": "coprime-stride loader",
-    "shuffled_loader": "shuffled-sequence loader",
-    "packing_loader": "document-packing loader",
 }
 
 
@@ -90,16 +83,11 @@ def check_eval_data(path: Path, data: Path | None) -> list[Check]:
         results.append(check_windows(vector, entry))
     for entry in spec.get("lr", []):
         results.append(check_learning_rate(vector, entry))
-    for index, entry in enumerate(spec.get("sequential_loader", [])):
-        results.append(check_sequential_loader(vector, f"sequential_loader[{index}]", entry, spec))
     for entry in spec.get("val_truncation", []):
         results.append(check_truncation(vector, entry))
     if "muon_momentum_warmup" in spec:
         results.append(check_momentum(vector, spec["muon_momentum_warmup"]))
-    for key, meaning in FOREIGN_LOADERS.items():
-        for index, _ in enumerate(spec.get(key, [])):
-            results.append(unsupported(vector, f"{key}[{index}]", "batches", meaning))
-    return results
+    return results + check_loaders(vector, spec)
 
 
 def check_windows(vector: str, entry: Mapping[str, Any]) -> Check:
@@ -167,46 +155,6 @@ def check_learning_rate(vector: str, entry: Mapping[str, Any]) -> Check:
         if error >= worst:
             worst, where = error, f"worst at step {step}"
     return measured(vector, f"lr {entry['tag']}", "multiplier", worst, LEARNING_RATE_TOLERANCE, where)
-
-
-def check_sequential_loader(vector: str, case: str, entry: Mapping[str, Any], spec: Mapping[str, Any]) -> Check:
-    """Batches of the sequential stream over the file's regenerated shards."""
-    from golf.data.shards import Shards
-    from golf.data.stream import SequentialStream
-
-    sizes = entry.get("shard_sizes") or spec["coprime_loader"][0]["shard_sizes"]
-    with tempfile.TemporaryDirectory() as folder:
-        shards = Shards(write_rule_shards(Path(folder), sizes, spec.get("shard_seed", 0)))
-        stream = SequentialStream(shards, entry["global_tokens"], entry["seq_len"], spans_per_step=entry["world"])
-        ours = []
-        for micro_step in range(len(entry["batches"])):
-            batch = stream.batch(micro_step, entry["rank"], entry["world"])
-            inputs, targets = batch.inputs_BT, batch.targets_BT
-            ours.append(
-                {
-                    "first": inputs.flatten()[:4].tolist(),
-                    "last_target": int(targets.flatten()[-1]),
-                    "input_sum": int(inputs.sum()),
-                    "shape": list(inputs.shape),
-                }
-            )
-    expected = [{key: batch[key] for key in ours[0]} for batch in entry["batches"]]
-    return exact(vector, case, "batches", ours, expected)
-
-
-def write_rule_shards(folder: Path, sizes: list[int], seed: int) -> list[Path]:
-    """The conformance shards: default_rng([seed, 850 + i]).integers(2, 200), BOS first and at n // 37 drawn places."""
-    from golf.data.shards import write_shard
-
-    paths = []
-    for index, size in enumerate(sizes):
-        tokens = np.random.default_rng([seed, 850 + index]).integers(2, 200, size=size).astype(np.uint16)
-        chosen = np.random.default_rng([seed, 870 + index]).choice(size, size=max(1, size // 37), replace=False)
-        tokens[chosen] = 1
-        tokens[0] = 1
-        paths.append(folder / f"fineweb_train_{index:06d}.bin")
-        write_shard(paths[-1], tokens)
-    return paths
 
 
 def check_truncation(vector: str, entry: Mapping[str, Any]) -> Check:

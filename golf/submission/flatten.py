@@ -86,7 +86,7 @@ def program_expression(
         "optimizer": {**config["optim"], "_partial_": True},
         "schedules": config["schedule"],
         "budget": config["budget"],
-        "stream": {"_target_": "golf.data.stream.SequentialStream", "_partial_": True, **stream},
+        "stream": {**data["order"], **stream},
         "average": config["average"],
         "qat": config["qat"],
         "quant": config["quant"],
