@@ -21,7 +21,7 @@ from torch import Tensor
 from golf.codec.layout import STORED_DTYPES
 from golf.codec.sections import tensor_class
 from golf.errors import UserError
-from golf.quant.formats import FORMAT_NAMES, QuantFormat
+from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
 from golf.quant.protocol import Quantiser, StoredTensor
 from golf.quant.rtn import quantise_rows
 from golf.quant.state import PlainTensor, QuantisedState
@@ -49,7 +49,7 @@ def checked_treatment(key: str, treatment: Treatment) -> Treatment:
     if not isinstance(treatment, str):
         return treatment
     if treatment in FORMAT_NAMES:
-        return FORMAT_NAMES[treatment]()
+        return format_named(treatment)
     if treatment not in KEPT_TYPES:
         raise UserError(f"{key}={treatment} is not known: use one of {', '.join([*FORMAT_NAMES, *KEPT_TYPES])}")
     return treatment
@@ -59,8 +59,8 @@ def treatment_name(treatment: Treatment) -> str:
     """How a plan's table shows a treatment."""
     if isinstance(treatment, str):
         return treatment
-    for name, make in FORMAT_NAMES.items():
-        if isinstance(treatment, QuantFormat) and make() == treatment:
+    for name in FORMAT_NAMES:
+        if isinstance(treatment, QuantFormat) and format_named(name) == treatment:
             return name
     return f"int{treatment.bits}" if isinstance(treatment, QuantFormat) else type(treatment).__name__
 
