@@ -48,8 +48,9 @@ def test_baseline_training_run(results):
     assert_passed(results, "trajectory", "baseline.fp32", "baseline.bf16")
 
 
-def test_windows_schedules_and_sequential_loader(results):
-    cases = ("sliding", "lr", "sequential_loader", "val_truncation", "muon_momentum_warmup")
+def test_windows_schedules_and_loaders(results):
+    loaders = ("sequential_loader", "coprime_loader", "shuffled_loader", "packing_loader")
+    cases = ("sliding", "lr", *loaders, "val_truncation", "muon_momentum_warmup")
     assert_passed(results, "eval_data", *cases)
     assert sum(r.vector == "eval_data" and r.case.startswith("sliding") for r in results) == 42
 
