@@ -21,7 +21,8 @@ EXPERIMENTS = sorted(
 )
 HARDWARE = ["hardware=cpu", "hardware.threads=1", "hardware.compute_dtype=float32", "hardware.compile=false"]
 MODEL_GROUPS = sorted(f"model/{path.name}" for path in (conf_dir() / "model").iterdir() if path.is_dir())
-EXPORTED_GROUPS = [*MODEL_GROUPS, "optim", "schedule", "average", "qat", "quant", "codec", "eval", "budget"]
+DATA_AND_MODEL = ["data/order", *MODEL_GROUPS]
+EXPORTED_GROUPS = [*DATA_AND_MODEL, "optim", "schedule", "average", "qat", "quant", "codec", "eval", "budget"]
 ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli"}
 
 
