@@ -30,7 +30,6 @@ FOREIGN_COMPONENTS = {
     "arch": "attention, smear, n-gram and rotary variants",
     "caseops": "CaseOps text transform",
     "ngram_tilt": "n-gram tilt",
-    "bank_muon_20260323": "Muon on stacked banks",
     "init_20260319_overtone": "overtone initialisation",
     "ttt_sgd_20260409": "test-time training",
     "ttt": "test-time training",
@@ -120,6 +119,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         conform_models,
         conform_optim,
         conform_quant,
+        conform_runs,
         conform_scores,
     )
 
@@ -142,7 +142,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
     if "records" in keys:
         return lambda file, _: conform_models.check_weights_file(file)
     if keys and any(isinstance(v, dict) and "tensors" in v and keys_of_runs & set(v) for v in content.values()):
-        return conform_optim.check_trajectory
+        return conform_runs.check_trajectory
     if keys and isinstance(content.get("cases"), list):
         return conform_optim.check_optim
     if keys and isinstance(content.get("cases"), dict):

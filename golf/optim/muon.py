@@ -54,8 +54,14 @@ def orthogonalise(
     steps: int = 5,
     dtype: torch.dtype = torch.bfloat16,
     coefficients: Sequence[tuple[float, float, float]] = CLASSIC_COEFFICIENTS,
+    square_first: bool | None = None,
 ) -> Tensor:
-    """Approximately nearest semi-orthogonal matrices of a batch [N, R, C] (or one [R, C]), returned in `dtype`."""
+    """Approximately nearest semi-orthogonal matrices of a batch [N, R, C] (or one [R, C]), returned in `dtype`.
+
+    square_first: c (A A) instead of (c A) A, which decides the rounding in bfloat16. None = as published: the classic
+    iteration scales first, Polar Express (coefficients that change) squares first.
+    """
+    square_first = len(coefficients) > 1 if square_first is None else square_first
     X = update_NRC.to(dtype)
     X = X / (X.norm(dim=(-2, -1), keepdim=True) + NEWTON_SCHULZ_EPSILON)
     wide = X.shape[-2] <= X.shape[-1]
@@ -64,18 +70,18 @@ def orthogonalise(
     for step in range(steps):
         a, b, c = coefficients[min(step, len(coefficients) - 1)]
         A = X @ X.mT
-        B = b * A + (c * A) @ A  # this association is the published one: it decides the rounding in bfloat16
+        B = b * A + (c * (A @ A) if square_first else (c * A) @ A)
         X = a * X + B @ X
     return X if wide else X.mT
 
 
 def normalise_rows(update_NRC: Tensor, kind: str) -> Tensor:
-    """Each row (one output unit's incoming weights) brought to one length, in float32; `none` changes nothing."""
+    """Each row (one output unit's incoming weights) brought to one length; `none` changes nothing."""
     if kind == "none":
         return update_NRC
     rows = update_NRC.float()
     if kind == "row":
-        return rows / rows.norm(dim=-1, keepdim=True).clamp_min(ROW_NORM_FLOOR)
+        return update_NRC / rows.norm(dim=-1, keepdim=True).clamp_min(ROW_NORM_FLOOR).to(update_NRC.dtype)
     return rows * torch.rsqrt(rows.square().mean(dim=-1, keepdim=True) + ROW_RMS_EPSILON)
 
 
@@ -85,7 +91,7 @@ class MuonRule:
     Group keys used: lr and momentum (0-D tensors), weight_decay, weight_decay_multiplier.
 
     Args:
-        newton_schulz_steps, newton_schulz_dtype, newton_schulz_coefficients: the iteration.
+        newton_schulz_steps, newton_schulz_dtype, newton_schulz_coefficients, square_first: see `orthogonalise`.
         nesterov: u = g + mu m instead of m. row_normalise: none | row | rms, of u.
         weight_decay_placement: `before` the update is subtracted, or `after`, which shrinks the update too.
         momentum_dtype: float32 | bfloat16 (gradients are rounded to it as well, as the banked records do).
@@ -102,6 +108,7 @@ class MuonRule:
         row_normalise: str = "none",
         weight_decay_placement: str = "before",
         momentum_dtype: str = "float32",
+        square_first: bool | None = None,
     ):
         for key, value, allowed in (
             ("row_normalise", row_normalise, ROW_NORMALISATIONS),
@@ -114,6 +121,7 @@ class MuonRule:
         self.steps, self.nesterov = newton_schulz_steps, nesterov
         self.coefficients = newton_schulz_coefficients_of(newton_schulz_coefficients)
         self.dtype, self.momentum_dtype = getattr(torch, newton_schulz_dtype), getattr(torch, momentum_dtype)
+        self.square_first = square_first
         self.row_normalise, self.weight_decay_placement = row_normalise, weight_decay_placement
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
@@ -129,10 +137,13 @@ class MuonRule:
     def direction(self, gradient_NRC: Tensor, momentum_NRC: Tensor, momentum: Tensor) -> Tensor:
         """Take the gradient into the momentum, in place; the orthogonalised and shape-scaled update in `dtype`."""
         momentum_NRC.mul_(momentum).add_(gradient_NRC)
-        update_NRC = (momentum_NRC * momentum).add_(gradient_NRC) if self.nesterov else momentum_NRC
+        update_NRC = momentum_NRC
+        if self.nesterov:  # one rounding, where momentum is bfloat16
+            update_NRC = (momentum_NRC.float() * momentum).add_(gradient_NRC).to(momentum_NRC.dtype)
         update_NRC = normalise_rows(update_NRC, self.row_normalise)
         rows, columns = gradient_NRC.shape[-2:]
-        return orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients) * max(1.0, rows / columns) ** 0.5
+        X_NRC = orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
+        return X_NRC * max(1.0, rows / columns) ** 0.5
 
     def apply(self, group: dict[str, Any], weights: list[Tensor], directions: list[Tensor]) -> None:
         """W <- W (1 - lr wd) - lr X, or the decay after the update."""

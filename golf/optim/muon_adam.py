@@ -44,6 +44,7 @@ def muon_adam(
     row_normalise: str = "none",
     weight_decay_placement: str = "before",
     momentum_dtype: str = "float32",
+    square_first: bool | None = None,
     sharded: bool = False,
     reduce_dtype: str = "bfloat16",
     clip: str = "global",
@@ -54,7 +55,7 @@ def muon_adam(
         *_lr: base learning rates (times the schedule's multiplier). *_weight_decay: decoupled, per unit learning rate.
             None: tables and head decay as the embedding does, tables learn as it does; gates follow the scalars.
         *_pattern: regex; parameters whose name it matches join that group, whatever their role.
-        momentum: Muon's, where no schedule sets it. newton_schulz_* to momentum_dtype: see `MuonRule`.
+        momentum: Muon's, where no schedule sets it. newton_schulz_* to square_first: see `MuonRule`.
         sharded: on several ranks, share Muon's work and momentum; gradients travel in reduce_dtype.
         clip_norm, clip: gradient norm limit, 0 = off; see `Composite`.
     """
@@ -80,7 +81,7 @@ def muon_adam(
         ParameterGroup("gate", roles=("gate",), **gate),
     ]
     muon: tuple[Any, ...] = (newton_schulz_steps, newton_schulz_dtype, nesterov, newton_schulz_coefficients)
-    muon += (row_normalise, weight_decay_placement, momentum_dtype)
+    muon += (row_normalise, weight_decay_placement, momentum_dtype, square_first)
     rules = {"muon": ShardedMuonRule(*muon, reduce_dtype) if sharded else MuonRule(*muon), "adam": AdamRule()}
     return Composite(
         route_parameters(model, merged_groups(groups)), rules, momentum=momentum, clip_norm=clip_norm, clip=clip

@@ -50,6 +50,7 @@ class ShardedMuonRule(MuonRule):
         row_normalise: str = "none",
         weight_decay_placement: str = "before",
         momentum_dtype: str = "float32",
+        square_first: bool | None = None,
         reduce_dtype: str = "bfloat16",
     ):
         super().__init__(
@@ -60,6 +61,7 @@ class ShardedMuonRule(MuonRule):
             row_normalise,
             weight_decay_placement,
             momentum_dtype,
+            square_first,
         )
         if reduce_dtype not in ("float32", "bfloat16"):
             raise UserError(
