@@ -26,7 +26,6 @@ FOREIGN_COMPONENTS = {
     "gptq_variants": "GPTQ variants",
     "lqer_mixed": "mixed quantiser with low-rank correction",
     "hessians": "second moments for calibration",
-    "ternary": "ternary weights",
     "arch": "attention, smear, n-gram and rotary variants",
     "caseops": "CaseOps text transform",
     "ngram_tilt": "n-gram tilt",
@@ -135,6 +134,8 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         return conform_data.check_byte_accounting
     if keys & {"sliding", "sequential_loader", "val_truncation", "lr"}:
         return conform_data.check_eval_data
+    if {"pack", "entries"} <= keys:
+        return conform_quant.check_ternary
     if "quantisers" in keys:
         return conform_quant.check_quant
     if "artifacts" in keys:

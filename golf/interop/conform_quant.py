@@ -1,57 +1,197 @@
-"""Conformance of quantisers: codes and scales of given tensors, exactly."""
+"""Conformance of quantisers: codes and scales of given tensors, exactly, and fake-quantised linear maps."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
-from golf.interop.conform_result import Check, measured, unsupported
+from golf.interop.conform_result import Check, max_difference, measured, unsupported
+
+# Dated quantisers -> format; a search over clips has a treatment of its own.
+QUANTISERS = (
+    (r"int8_clean_\d{8}.*", "int8_rows"),
+    (r"gate_int8_row_\d{8}.*", "int8_gate_rows"),
+    (r"int(\d)_absmax_20260320.*", "int{}_rows"),
+    (r"int(\d)_absmax_\d{8}.*", "int{}_floor_rows"),
+    (r"int(\d)_20260320_10L", "int{}_rows"),
+)
+CLIP_SEARCH = r"int(\d)_clipsearch_\d{8}.*"
+# Dated fake quantisers -> format, rounding; a number at the end of a soft one is its slope.
+FAKE_QUANTISERS = (
+    (r"ste_20260319_(int6|smear).*", "training_int6_quantile", "ste"),
+    (r"ste_20260319_mlp3x.*", "training_int8_rows", "ste"),
+    (r"ste_20260319_(10L|seq2048).*", "training_int6_clip_floor", "ste"),
+    (r"ste_(absmax_)?\d{8}", "training_int6_floor_rows", "ste"),
+    (r"soft_round_\d{8}_alpha([\d.]+)", "training_int6_symmetric_rows", "soft"),
+)
 
 
-def format_by_key(key: str):
+def format_by_key(key: str) -> Any:
     """The golf format that claims to be the dated quantiser `key`, or None."""
-    from golf.quant import formats
+    from golf.quant.formats import FORMAT_NAMES, floor_rows, format_named
 
-    table = {
-        "int8_clean_20260317": "int8_rows",
-        "int6_absmax_20260320": "int6_rows",
-        "int6_absmax_20260321": "int6_floor_rows",
-        "int5_20260320_10L": "int5_rows",
-        "int6_20260320_10L": "int6_rows",
-        "gate_int8_row_20260427": "int8_gate_rows",
-    }
-    maker = getattr(formats, table[key], None) if key in table else None
-    return maker() if maker is not None else None
+    for pattern, template in QUANTISERS:
+        match = re.fullmatch(pattern, key)
+        if match:
+            name = template.format(*match.groups())
+            if name in FORMAT_NAMES:
+                return format_named(name)
+            return floor_rows(int(match[1])) if name.endswith("_floor_rows") else None
+    return None
+
+
+def quantiser_by_key(key: str) -> Any:
+    """Weight -> stored tensor of the dated quantiser `key`, or None."""
+    from golf.quant.clip import ClipSearch
+    from golf.quant.rtn import quantise_rows
+
+    search = re.fullmatch(CLIP_SEARCH, key)
+    if search:
+        method = ClipSearch(int(search[1]))
+        return lambda weight: method.convert(key, weight)
+    fmt = format_by_key(key)
+    if fmt is None:
+        return None
+    # The records keep one scale for whatever is not a matrix.
+    return lambda weight: quantise_rows(weight, fmt if weight.ndim == 2 else replace(fmt, granularity="tensor"))
 
 
 def check_quant(path: Path, data: Path | None) -> list[Check]:
-    """Every quantiser of the file on every input it was run on."""
+    """Every quantiser of the file on every input it was run on, then the fake-quantised linear maps."""
     from safetensors.torch import load_file
-
-    from golf.quant.rtn import quantise_rows
 
     spec = json.loads(path.read_text(encoding="utf-8"))
     vectors = load_file(str(path.with_suffix(".safetensors")))
     results: list[Check] = []
     for key, meaning in spec["quantisers"].items():
-        fmt = format_by_key(key)
-        if fmt is None:
+        quantise = quantiser_by_key(key)
+        if quantise is None:
             results.append(unsupported(path.stem, key, "codes", meaning))
             continue
         for name in sorted(n for n in vectors if n.startswith(f"{key}.") and n.endswith(".q")):
             source = name[len(key) + 1 : -2]
-            ours = quantise_rows(vectors[f"in.{source}"], fmt)
+            ours = quantise(vectors[f"in.{source}"])
             wrong = count_differing(ours.codes, vectors[name])
             results.append(measured(path.stem, f"{key}.{source}", "codes_differing", wrong, 0))
             wrong = count_differing(ours.scales.flatten(), vectors[f"{key}.{source}.scale"].flatten())
             results.append(measured(path.stem, f"{key}.{source}", "scales_differing", wrong, 0))
-    cases = sorted({name.split(".")[1] for name in vectors if name.startswith("fakequant.")})
-    results += [
-        unsupported(path.stem, f"fakequant.{case}", "output", "fake quantisation in training") for case in cases
-    ]
+    names = [n for n in vectors if n.startswith("fakequant.") and n.endswith(".x")]
+    for case in sorted(name[len("fakequant.") : -2] for name in names):
+        results += check_fake_quantised(path.stem, case, vectors)
     return results
+
+
+def operation_by_key(key: str) -> Any:
+    """The linear operation and slope that claim to be the dated fake quantiser `key`, or None."""
+    from golf.quant.qat_linear import QatLinear
+    from golf.quant.training_formats import training_format_named
+
+    for pattern, name, rounding in FAKE_QUANTISERS:
+        match = re.fullmatch(pattern, key)
+        if match:
+            slope = float(match[1]) if rounding == "soft" else 0.0
+            return QatLinear(training_format_named(name), rounding), slope
+    return None
+
+
+def check_fake_quantised(vector: str, case: str, vectors: dict[str, torch.Tensor]) -> list[Check]:
+    """Forward, both gradients, and the forward with fake quantisation off."""
+    found = operation_by_key(case)
+    if found is None:
+        return [unsupported(vector, f"fakequant.{case}", "y", "a fake quantiser that golf does not know by this name")]
+    operation, slope = found
+    on, off = SimpleNamespace(quantise=True, softness=torch.tensor(slope)), SimpleNamespace(quantise=False)
+    given = {n.rsplit(".", 1)[1]: t for n, t in vectors.items() if n.rsplit(".", 1)[0] == f"fakequant.{case}"}
+    results = compare_linear(vector, f"fakequant.{case}", lambda x, w: operation(x, w, on), given)
+    # One evaluation serves every slope of a soft quantiser.
+    evaluated = vectors.get(f"fakequant.{case}.y_eval", vectors.get(f"fakequant.{case.split('_alpha')[0]}.y_eval"))
+    if evaluated is not None:
+        difference = max_difference(operation(given["x"], given["W"], off), evaluated)
+        results.append(measured(vector, f"fakequant.{case}", "y_eval", difference, 1e-5))
+    return results
+
+
+def compare_linear(vector: str, case: str, operation: Any, given: dict[str, torch.Tensor]) -> list[Check]:
+    """y, grad_x and grad_W of a linear map against given ones."""
+    x, weight = given["x"].clone().requires_grad_(), given["W"].clone().requires_grad_()
+    y = operation(x, weight)
+    (y * given["grad_out"]).sum().backward()
+    ours = {"y": y, "grad_x": x.grad, "grad_W": weight.grad}
+    return [
+        measured(vector, case, quantity, max_difference(value, given[quantity]), 1e-5)
+        for quantity, value in ours.items()
+        if quantity in given
+    ]
+
+
+def check_ternary(path: Path, data: Path | None) -> list[Check]:
+    """Ternary linear maps, and scales and decoded weights of ternary and float8 storage; packings are not golf's."""
+    from safetensors.torch import load_file
+
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    vectors = load_file(str(path.with_suffix(".safetensors")))
+    groups = sorted({entry["group_size"] for entry in spec["entries"].values()})
+    results = check_ternary_linears(path.stem, vectors, groups)
+    results += check_ternary_storage(path.stem, vectors, spec["entries"])
+    for name in sorted(n for n in vectors if n.startswith("fp8.")):
+        weight = vectors[f"in.{name.removeprefix('fp8.').removesuffix('.dequant')}"]
+        results.append(measured(path.stem, name, "weights", max_difference(stored_as_float(weight), vectors[name]), 0))
+    reason = "golf stores codes one per byte for the entropy coder"
+    results += [unsupported(path.stem, name, "bytes", reason) for name in sorted(vectors) if name.endswith(".packed")]
+    results += [unsupported(path.stem, f"pack.n{entry['n']}", "bytes", reason) for entry in spec["pack"]]
+    return results + [
+        unsupported(path.stem, name, "weights", "4-bit floats") for name in sorted(vectors) if name.startswith("fp4.")
+    ]
+
+
+def check_ternary_linears(vector: str, vectors: dict[str, torch.Tensor], groups: list[int]) -> list[Check]:
+    """Plain and input-normalised; the file does not say with which of its group sizes: the nearest one is reported."""
+    from golf.models.linear.ternary import TernaryLinear
+
+    given = {n.split(".")[1]: t for n, t in vectors.items() if n.startswith("ternary_linear_fp32.")}
+    tried = []
+    for group in groups:
+        plain = TernaryLinear(group)
+        results = compare_linear(vector, f"ternary_linear_fp32 (group {group})", plain, given)
+        expected = vectors.get("normed_ternary_linear_fp32.y")
+        if expected is not None:
+            normed = TernaryLinear(group, norm_input=True)(given["x"], given["W"])
+            case = f"normed_ternary_linear_fp32 (group {group})"
+            results.append(measured(vector, case, "y", max_difference(normed, expected), 1e-5))
+        tried.append(results)
+    return min(tried, key=lambda results: sum(check.error or 0.0 for check in results), default=[])
+
+
+def check_ternary_storage(
+    vector: str, vectors: dict[str, torch.Tensor], entries: dict[str, dict[str, Any]]
+) -> list[Check]:
+    """Scales and decoded weights of each stored matrix."""
+    from golf.quant.formats import ternary_groups
+    from golf.quant.rtn import quantise_rows
+
+    results = []
+    for name, entry in entries.items():
+        weight = vectors["in." + re.sub(r"^\w+\.g\d+\.", "", name)]
+        stored = quantise_rows(weight, ternary_groups(entry["group_size"]))
+        wrong = count_differing(stored.scales.flatten(), vectors[f"{name}.scale"])
+        results.append(measured(vector, name, "scales_differing", wrong, 0))
+        difference = max_difference(stored.dequantise(), vectors[f"{name}.dequant"])
+        results.append(measured(vector, name, "weights", difference, 1e-5))
+    return results
+
+
+def stored_as_float(weight: torch.Tensor) -> torch.Tensor:
+    """The record's other tensors: matrices as float8, everything else as float16."""
+    from golf.quant.formats import fp8_e4m3
+    from golf.quant.rtn import quantise_rows
+
+    return quantise_rows(weight, fp8_e4m3()).dequantise() if weight.ndim == 2 else weight.half().float()
 
 
 def count_differing(ours: torch.Tensor, expected: torch.Tensor) -> int:
