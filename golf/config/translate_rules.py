@@ -18,11 +18,13 @@ def rope(view: View) -> None:
     dims, reference = view.number("ROPE_DIMS"), view.number("ROPE_TRAIN_SEQ_LEN")
     if view.flag("ROPE_YARN"):
         view.choose("model/rope", "yarn")
-    elif dims:
-        view.choose("model/rope", "partial")
     elif dims == 0:
         view.choose("model/rope", "full")
         view.note("ROPE_DIMS", "translated", "0 = all dimensions of a head")
+    elif dims:
+        view.choose("model/rope", "partial")
+        if reference is None and get(view.base, "model.rope.reference_length") is None:
+            reference = 1024  # fixed in the scripts of March; those of April have ROPE_TRAIN_SEQ_LEN
     if view.choices.get("model/rope") == "partial":
         for key, value in (("dims", dims), ("reference_length", reference)):
             if value:
@@ -116,14 +118,6 @@ def embedding(view: View) -> None:
             view.note(name, "no effect", "the model's width: the table is not factored")
 
 
-def embedding_rate(view: View) -> None:
-    """EMBED_LR is the rate of an untied table: a tied one has TIED_EMBED_LR."""
-    if view.current("model.tie_embeddings"):
-        view.note("EMBED_LR", "no effect", "for untied embeddings; tied ones have TIED_EMBED_LR")
-    else:
-        view.set("optim.embedding_lr", view.number("EMBED_LR"))
-
-
 def skips(view: View) -> None:
     view.choose("model/skips", "gated" if view.flag("SKIP_GATES_ENABLED") else "plain")
 
@@ -144,6 +138,8 @@ def lanes(view: View) -> None:
     elif start is not None and view.has("PARALLEL_RESIDUAL_START") and not had:
         view.choose("model/residual", "parallel")
         view.set("model.residual.start", int(start))
+        text = "GPT-J's form (6 and 9 April); the scripts of 4 and 8 April mean model/lanes=decoupled"
+        view.note("PARALLEL_RESIDUAL_START", "translated", text)
         return
     elif start is not None and not had:
         view.choose("model/lanes", "lambdas")
@@ -215,18 +211,6 @@ def objective(view: View) -> None:
         view.note("MTP_LOSS_WEIGHT", "no effect", "MTP_NUM_HEADS is 0")
 
 
-def betas(view: View) -> None:
-    now = view.current("optim.betas") or [0.9, 0.95]
-    given = [view.number("BETA1"), view.number("BETA2")]
-    view.set("optim.betas", [old if new is None else new for new, old in zip(given, now)])
-
-
-def row_normalise(view: View) -> None:
-    kind = "row" if view.flag("MUON_ROW_NORMALIZE") else "none"
-    if kind != view.current("optim.row_normalise"):
-        view.set("optim.row_normalise", kind)
-
-
 ARCHITECTURE: dict[Rule, tuple[str, ...]] = {
     rope: ("ROPE_DIMS", "ROPE_TRAIN_SEQ_LEN", "ROPE_YARN"),
     exclusive_attention: ("XSA_LAST_N",),
@@ -238,7 +222,6 @@ ARCHITECTURE: dict[Rule, tuple[str, ...]] = {
     values: ("VE_ENABLED", "VE_DIM", "VE_LAYERS", "VALUE_RESIDUAL"),
     mlp: ("NEGATIVE_SLOPE", "NEG_SLOPE"),
     embedding: ("EMBEDDING_DIM", "EMBED_DIM"),
-    embedding_rate: ("EMBED_LR",),
     skips: ("SKIP_GATES_ENABLED",),
     lanes: ("PARALLEL_RESIDUAL", "PARALLEL_START_LAYER", "PARALLEL_RESIDUAL_START", "PARALLEL_FINAL_LANE"),
     depth: (
@@ -247,6 +230,4 @@ ARCHITECTURE: dict[Rule, tuple[str, ...]] = {
     ),
     first_attention: ("DISABLE_LAYER0_ATTN",),
     objective: ("MTP_NUM_HEADS", "MTP_LOSS_WEIGHT"),
-    betas: ("BETA1", "BETA2"),
-    row_normalise: ("MUON_ROW_NORMALIZE",),
 }

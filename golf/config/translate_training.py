@@ -1,4 +1,4 @@
-"""The other rules of `golf translate`: schedule, decay, averaging, quantisation in training, evaluation, processes."""
+"""The other rules of `golf translate`: optimizer, schedule, averaging, quantisation in training, evaluation."""
 
 from __future__ import annotations
 
@@ -48,6 +48,26 @@ def _switch(view: View, option: str) -> None:
     for key in ("start", "end", "steps"):
         if isinstance(ramp, dict) and key in ramp:
             view.set(f"schedule.momentum.{key}", ramp[key])
+
+
+def embedding_rate(view: View) -> None:
+    """EMBED_LR is the rate of an untied table: a tied one has TIED_EMBED_LR."""
+    if view.current("model.tie_embeddings"):
+        view.note("EMBED_LR", "no effect", "for untied embeddings; tied ones have TIED_EMBED_LR")
+    else:
+        view.set("optim.embedding_lr", view.number("EMBED_LR"))
+
+
+def betas(view: View) -> None:
+    now = view.current("optim.betas") or [0.9, 0.95]
+    given = [view.number("BETA1"), view.number("BETA2")]
+    view.set("optim.betas", [old if new is None else new for new, old in zip(given, now)])
+
+
+def row_normalise(view: View) -> None:
+    kind = "row" if view.flag("MUON_ROW_NORMALIZE") else "none"
+    if kind != view.current("optim.row_normalise"):
+        view.set("optim.row_normalise", kind)
 
 
 def decay(view: View) -> None:
@@ -131,6 +151,9 @@ def devices(view: View) -> None:
 
 
 TRAINING: dict[Rule, tuple[str, ...]] = {
+    embedding_rate: ("EMBED_LR",),
+    betas: ("BETA1", "BETA2"),
+    row_normalise: ("MUON_ROW_NORMALIZE",),
     schedule: ("WARMDOWN_ITERS", "WARMDOWN_FRAC", "MIN_LR"),
     momentum: ("MUON_MOMENTUM", "MUON_MOMENTUM_WARMUP_START", "MUON_MOMENTUM_WARMUP_STEPS"),
     decay: ("ADAM_WD", "WEIGHT_DECAY"),
