@@ -251,3 +251,20 @@ def test_strides_are_coprime(shards: Shards) -> None:
         assert 0 <= phase < 32
         assert 0 <= start < blocks
         assert 0 < used <= blocks
+
+
+def test_boundaries_travel_with_the_batch(shards: Shards) -> None:
+    from golf.training.datamodule import move_batch
+
+    moved: list[torch.Tensor] = []
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        moved.append(tensor)
+        return tensor.clone()
+
+    packed = PackedStream(shards, 256, 32, 4).batch(0)
+    assert same(move_batch(packed, move), packed)
+    assert len(moved) == 3
+    rows = ShuffledStream(shards, 256, 32, 4).batch(0)
+    assert move_batch(rows, move).cu_seqlens is None
+    assert len(moved) == 5
