@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.clock import BudgetClock
-from golf.data.stream import Batch, SequentialStream
+from golf.data.stream import Batch, TokenStream
 from golf.optim.averaging import Averager
 from golf.optim.communication import average_over_ranks
 from golf.optim.composite import Composite
@@ -49,7 +49,7 @@ def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
 def warm_up(
     model: nn.Module,
     optimizer: Composite,
-    stream: SequentialStream,
+    stream: TokenStream,
     steps: int,
     device: torch.device,
     rank: int = 0,
@@ -87,7 +87,7 @@ def warm_up(
 def train(
     model: nn.Module,
     optimizer: Composite,
-    stream: SequentialStream,
+    stream: TokenStream,
     schedules: Schedules,
     clock: BudgetClock,
     device: torch.device,

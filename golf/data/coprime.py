@@ -15,6 +15,7 @@ Invariant: no window of a shard repeats before all windows of its cursor were us
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ PHASE, BLOCKS, USED, START, STRIDE = range(5)
 class CoprimeState(NamedTuple):
     """Generator, steps built, and int64 [shards, 5]: phase, blocks (0 = no cursor yet), used, start, stride."""
 
-    generator: dict[str, Any]
+    generator: Mapping[str, Any]
     step: int
     cursors: np.ndarray
 

@@ -38,7 +38,7 @@ class Replay:
         return item
 
 
-def generator_at(state: dict[str, Any]) -> np.random.Generator:
+def generator_at(state: Any) -> np.random.Generator:
     """A PCG64 generator in a stored state (`generator.bit_generator.state`)."""
     bits = np.random.PCG64(0)
     bits.state = state

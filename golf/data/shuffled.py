@@ -11,7 +11,7 @@ owners as files. Invariant: no window of an owner repeats before all its windows
 Legend: N tokens of a file, T time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class ShuffledStream(WindowStream):
     def _files_of(self, owner: int) -> range:
         return range(owner, len(self.shards.lengths), self.owners)
 
-    def _start(self, owner: int) -> tuple[dict[str, Any], list[np.ndarray], list[int]]:
+    def _start(self, owner: int) -> tuple[Mapping[str, Any], list[np.ndarray], list[int]]:
         """The first state of an owner: generator, first tokens of the windows of its files, windows left of each."""
         rng = self.generator(owner)
         starts = self._shuffle(owner, rng)

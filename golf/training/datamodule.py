@@ -64,4 +64,5 @@ class GolfDataModule(LightningDataModule):
 
 def move_batch(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with every tensor it has moved; what it does not have stays None."""
-    return Batch(*(None if tensor is None else move(tensor) for tensor in batch))
+    boundaries = None if batch.cu_seqlens is None else move(batch.cu_seqlens)
+    return Batch(move(batch.inputs_BT), move(batch.targets_BT), boundaries)

@@ -15,7 +15,7 @@ from torch import Tensor
 from golf.clock import BudgetClock
 from golf.config.build import build
 from golf.data.dataset import check_prepared
-from golf.data.stream import SequentialStream
+from golf.data.stream import TokenStream
 from golf.errors import Interrupted, UserError
 from golf.loop import deterministic_on_cpu, seed_everything
 
@@ -45,7 +45,7 @@ class Session:
     config: dict[str, Any]
     folder: Path
     net: Any
-    stream: SequentialStream
+    stream: TokenStream
     schedules: Any
     clock: BudgetClock
     average: Any
@@ -158,7 +158,7 @@ def build_optional(node: dict[str, Any] | None) -> Any:
 class _Repeating:
     """The first `count` micro-batches of a stream again and again (debug=overfit)."""
 
-    def __init__(self, stream: SequentialStream, count: int, world: int):
+    def __init__(self, stream: TokenStream, count: int, world: int):
         self.stream, self.count = stream, count
         self.tokens_per_step, self.seq_len = stream.tokens_per_step, stream.seq_len
         if count < 1:
