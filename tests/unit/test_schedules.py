@@ -1,6 +1,7 @@
 """Schedules as functions of progress: values at both ends, monotone where they promise it, same under every budget."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -8,8 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from golf.errors import UserError
 from golf.optim.averaging import Ema
-from golf.optim.schedules import Constant, Cosine, LinearRamp, Schedules, WarmdownFraction, WarmdownSteps
+from golf.optim.resize import resize_batch
+from golf.optim.schedules import (
+    Constant,
+    Cosine,
+    LinearRamp,
+    Schedules,
+    Stages,
+    Taper,
+    WarmdownFraction,
+    WarmdownSteps,
+)
 from golf.progress import Progress
 
 
@@ -88,7 +100,7 @@ def test_rates_only_fall_under_every_budget(schedule, first, second, pace, kind)
 
 class Recorder:
     def set_rates(self, lr_multiplier, momentum, weight_decay):
-        self.seen = (lr_multiplier, momentum)
+        self.seen, self.decay = (lr_multiplier, momentum), weight_decay
 
 
 def test_schedules_set_the_optimizers_rates():
@@ -98,6 +110,110 @@ def test_schedules_set_the_optimizers_rates():
     assert optimizer.seen == (0.5, pytest.approx(0.94))
     assert Schedules(lr=Constant(0.5)).apply(at(3), optimizer) == {"lr": 0.5}
     assert optimizer.seen == (0.5, None)
+
+
+# -- warm-ups, tapers, stages -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("schedule", [WarmdownSteps(20, 10), WarmdownFraction(0.2, warmup_steps=10)])
+def test_a_warm_up_in_steps_starts_at_zero(schedule):
+    assert [schedule(at(step)) for step in (0, 1, 5, 10, 79)] == pytest.approx([0.0, 0.1, 0.5, 1.0, 1.0])
+    assert Cosine(warmup_steps=10)(at(5)) == pytest.approx(0.5 * Cosine()(at(5)))
+
+
+def test_compilation_inside_the_run_makes_the_published_accidental_warm_up():
+    """19 March, seed 1337: 28.8 s in the first step; full rate, then 0.0055, and 0.44 at step 100."""
+    schedule, pace = WarmdownSteps(3600, first_step_seconds=28.8), 0.0678
+
+    def rate(step):
+        return schedule(Progress(step, seconds=step * pace, max_seconds=600.0))
+
+    assert rate(0) == 1.0
+    assert rate(1) == pytest.approx(0.0055, abs=1e-4)
+    assert rate(100) == pytest.approx(0.44, abs=0.01)
+    assert rate(280) < 1.0
+    assert rate(400) == 1.0
+
+
+def test_the_taper():
+    taper = Taper(0.7, 0.5)
+    assert [taper(at(step)) for step in (0, 70, 85, 100)] == pytest.approx([1.0, 1.0, 0.75, 0.5])
+
+
+def test_stages_hold_until_the_next_one_under_every_budget():
+    stages = Stages([[0, 256], [0.3, 512], [0.6, 1024]])
+    assert [stages(at(step)) for step in (0, 29, 30, 59, 60, 100)] == [256, 256, 512, 512, 1024, 1024]
+    assert stages(Progress(3, seconds=40.0, max_seconds=100.0)) == 512
+    assert stages(Progress(3, tokens=700, max_tokens=1000)) == 1024
+
+
+@pytest.mark.parametrize("stages", [[], [[0.1, 3]], [[0, 3], [0, 4]], [[0, 3], [0.5, 4], [0.2, 5]], [[0, 1, 2]]])
+def test_bad_stages_are_one_line(stages):
+    with pytest.raises(UserError, match=r"type rising \[fraction, value\] from fraction 0") as raised:
+        Stages(stages)
+    assert "\n" not in str(raised.value)
+
+
+def test_shapes_are_those_a_run_meets():
+    both = Schedules(Constant(), seq_len=Stages([[0, 256], [0.5, 512]]), batch_share=Stages([[0, 0.5], [0.25, 1.0]]))
+    met = dict.fromkeys((both.values(at(s))["seq_len"], both.values(at(s))["batch_share"]) for s in range(101))
+    assert both.shapes() == list(met) == [(256, 0.5), (256, 1.0), (512, 1.0)]
+    assert Schedules(Constant()).shapes() == [(None, 1.0)]
+    assert Schedules(Constant(), batch_share=Stages([[0, 0.5], [0.9, 1]])).shapes() == [(None, 0.5), (None, 1.0)]
+
+
+def test_shares_at_which_something_starts_are_listed():
+    found = Schedules(
+        WarmdownFraction(0.3),
+        weight_decay=Taper(1.2),
+        seq_len=Stages([[0, 256], [1.5, 512]]),
+    ).activation_fractions()
+    assert found["lr.warmdown_fraction"] == pytest.approx(0.7)
+    assert {name for name, fraction in found.items() if fraction > 1} == {
+        "weight_decay.start_fraction",
+        "seq_len.stages[1]",
+    }
+
+
+def test_weight_decay_is_set_with_the_rates():
+    optimizer = Recorder()
+    Schedules(Constant(), weight_decay=Taper(0.5, 0.0)).apply(at(75), optimizer)
+    assert optimizer.decay == pytest.approx(0.5)
+
+
+class Rows(NamedTuple):
+    inputs_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    cu_seqlens: torch.Tensor | None = None
+
+
+def test_resizing_keeps_tokens_in_order_and_the_first_rows():
+    ids = torch.arange(32)
+    batch = Rows(ids.view(4, 8), ids.view(4, 8) + 1)
+    assert resize_batch(batch) is batch
+    short = resize_batch(batch, 4)
+    assert torch.equal(short.inputs_BT, ids.view(8, 4))
+    assert torch.equal(short.targets_BT, short.inputs_BT + 1)
+    assert torch.equal(resize_batch(batch, 4, 0.5).inputs_BT, ids[:16].view(4, 4))
+    assert torch.equal(resize_batch(batch, None, 0.25).inputs_BT, ids[:8].view(1, 8))
+    assert resize_batch(batch, 8, 0.01).inputs_BT.shape == (1, 8)
+
+
+def test_resizing_a_packed_row_keeps_its_first_tokens():
+    ids = torch.arange(16).view(1, 16)
+    packed = Rows(ids, ids + 1, torch.tensor([0, 5, 11, 16, 16], dtype=torch.int32))
+    half = resize_batch(packed, None, 0.5)
+    assert torch.equal(half.inputs_BT, ids[:, :8])
+    assert half.cu_seqlens.tolist() == [0, 5, 8, 8, 8]
+    with pytest.raises(UserError, match="packed documents have no rows to cut"):
+        resize_batch(packed, 4)
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "share", "words"), [(3, 1.0, "rows of 8 tokens"), (4, 0.0, "batch_share: 0 is not")]
+)
+def test_what_cannot_be_resized_is_one_line(seq_len, share, words):
+    ids = torch.arange(16).view(2, 8)
+    with pytest.raises(UserError, match=words):
+        resize_batch(Rows(ids, ids), seq_len, share)
 
 
 # -- averaging --------------------------------------------------------------------------------------------------------
