@@ -242,6 +242,34 @@ def vocabulary(config: Config) -> list[str]:
     return []
 
 
+def qat_start(config: Config) -> list[str]:
+    """Fake quantisation starts within the run, on a schedule that gets there, and has a grid to round to."""
+    if get(config, "qat._target_") != "golf.quant.qat.Qat":
+        return []
+    lines = []
+    at, lr_below = number(config, "qat.at"), number(config, "qat.lr_below")
+    start_step, max_steps = number(config, "qat.start_step"), _positive(config, "budget.max_steps")
+    if at is None and lr_below is None and start_step is None:
+        lines.append("qat has no start; type qat.at=0.85 (a share of the budget), qat.lr_below=0.15 or qat=none")
+    if at is not None and not 0 <= at < 1:
+        lines.append(f"qat.at={at} must be at least 0 and below 1, or it never starts; type qat.at=0.85")
+    if start_step is not None and max_steps and start_step >= max_steps:
+        lines.append(
+            f"qat.start_step={start_step} is never reached with budget.max_steps={max_steps}; "
+            f"type qat.start_step={int(max_steps * 0.85)}"
+        )
+    floor = number(config, "schedule.lr.floor") or 0
+    constant = str(get(config, "schedule.lr._target_")).endswith(".Constant")
+    if lr_below is not None and (lr_below <= floor or constant):
+        why = "schedule.lr is constant" if constant else f"schedule.lr.floor={floor}"
+        lines.append(f"qat.lr_below={lr_below} is never reached: {why}; type qat.lr_below=null qat.at=0.85")
+    matrix = get(config, "quant.matrix")
+    plain = matrix in ("as_is", "float16", "bfloat16", "float32") and not get(config, "quant.overrides")
+    if get(config, "qat.format") is None and plain:
+        lines.append(f"qat has no grid: quant.matrix={matrix}; type quant=int6_rows, qat.format=int6_rows or qat=none")
+    return lines
+
+
 CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     moved_keys,
     non_positive,
@@ -254,6 +282,7 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     schedule_fractions,
     averaging,
     vocabulary,
+    qat_start,
     monitors,
     starts,
 ]

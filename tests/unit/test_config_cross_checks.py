@@ -53,6 +53,12 @@ CASES = [
         "type tokenizer.vocab_size=260",
     ),
     ("vocabulary", {}, {"model": {"vocab_size": 8}, "data": {"vocab_size": 9}}, "set only tokenizer.vocab_size"),
+    (
+        "qat_start",
+        {"qat": {"_target_": "golf.quant.qat.Qat", "at": 0.5}},
+        {"qat": {"_target_": "golf.quant.qat.Qat", "at": 1.5}},
+        "type qat.at=0.85",
+    ),
     ("run_keys", {"seed": 1, "through": "score", "name": "a"}, {"seed": "x"}, "type seed=1337"),
     ("run_keys", {}, {"through": "scor"}, "type through=score"),
     ("run_keys", {}, {"objective": "slidng"}, "type objective=sliding"),
