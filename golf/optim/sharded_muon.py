@@ -31,6 +31,14 @@ class FlyingStack:
         self.sum = ScatteredSum(stacked_as(grads, dtype, -(-count // world) * world))
         self.part_NRC = torch.empty(0)
 
+    def idle_slots(self, length: int) -> list[int]:
+        """Which matrices of this rank's part belong to parameters without a gradient: their momentum stays."""
+        first, found, slot = dist.get_rank() * length, [], 0
+        for member, has in zip(self.members, self.have_gradient):
+            found += [] if has else range(slot, slot + matrix_count(member))
+            slot += matrix_count(member)
+        return [slot - first for slot in found if first <= slot < first + length]
+
     def land(self) -> None:
         """Wait for this rank's part of the mean gradient."""
         self.part_NRC = self.sum.wait().div_(world_size())
@@ -82,7 +90,11 @@ class ShardedMuonRule(MuonRule):
                 stack.land()
             gradient_NRC = stack.part_NRC.to(self.momentum_dtype)
             momentum_NRC = self._shard(stack.members, gradient_NRC, state)
+            idle = stack.idle_slots(gradient_NRC.shape[0])
+            frozen_NRC = momentum_NRC[idle] if idle else momentum_NRC
             direction_NRC = self.direction(gradient_NRC, momentum_NRC, group["momentum"])
+            if idle:
+                momentum_NRC[idle] = frozen_NRC
             gathering.append((stack, Gathered(direction_NRC)))
             if len(gathering) > 1:
                 self._apply_gathered(group, *gathering.pop(0))
