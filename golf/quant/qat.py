@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from golf.errors import UserError
 from golf.models.layers import Linear
@@ -105,7 +104,7 @@ class Qat:
         net.quantise, net.quantise_when_scoring = False, self.validate
         self.net = net
 
-    def format_of_plan(self, name: str, module: nn.Module, roles: dict[str, str]) -> QuantFormat | None:
+    def format_of_plan(self, name: str, module: Linear, roles: dict[str, str]) -> QuantFormat | None:
         """The format under which the plan exports a matrix; None where it stays a number."""
         shape = (module.out_features, module.in_features)
         treatment = self.plan.route(name, torch.empty(shape, device="meta"), roles.get(name, "matrix"))
