@@ -83,6 +83,8 @@ class Qat:
         Raises:
             UserError: nothing is chosen, the plan rounds nothing of it, or a linear map has another operation.
         """
+        if not hasattr(net, "quantise"):  # a switch that nothing reads would be a technique that never ran
+            raise UserError(f"{type(net).__name__} has no forward with fake-quantised weights; type qat=none")
         chosen = {f"{name}.weight": module for name, module in net.named_modules() if isinstance(module, Linear)}
         chosen = {name: module for name, module in chosen.items() if self.linears.search(name)}
         if not chosen:

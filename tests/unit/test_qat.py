@@ -177,6 +177,11 @@ def test_what_would_do_nothing_is_refused(settings, message):
         attached(**settings)
 
 
+def test_a_network_that_reads_no_switch_is_refused():
+    with pytest.raises(UserError, match="Linear has no forward with fake-quantised weights"):
+        Qat(int6_plan(), at=0.5).attach(Linear(4, 4))
+
+
 def test_ternary_maps_are_quantised_already():
     net = Toy()
     TernaryLinears(32)(net)
