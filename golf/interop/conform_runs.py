@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ OPTIMISER_WORDS = ("muon", "adam", "lr", "wd", "ema", "swa", "warmdown", "warmup
 KNOWN_HYPER = {
     *("matrix_lr", "embed_lr", "tied_embed_lr", "head_lr", "scalar_lr", "min_lr", "adam_eps"),
     *("muon_momentum", "muon_momentum_warmup_start", "muon_momentum_warmup_steps", "muon_backend_steps"),
-    *("muon_row_normalize", "muon_wd", "embed_wd", "adam_wd", "muon_polar_express", "grad_clip_norm", "ema_decay"),
-    *("warmdown_iters", "warmdown_frac", "warmdown_fraction"),
+    *("muon_row_normalize", "muon_wd", "muon_weight_decay", "embed_wd", "adam_wd", "adam_weight_decay"),
+    *("muon_polar_express", "grad_clip_norm", "ema_decay", "warmdown_iters", "warmdown_frac", "warmdown_fraction"),
 }
 
 
@@ -89,33 +90,47 @@ def compare_run(
     return checks
 
 
-def optimiser_settings(hyper: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Arguments of `muon_adam` that the scripts' hyperparameters mean.
+def optimiser_settings(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """Arguments of `muon_adam` that the scripts' hyperparameters mean; scripts with banks have bfloat16 momentum.
 
     Raises:
         UnsupportedNetwork: a hyperparameter of the optimiser that nobody here knows is set.
     """
+    hyper = entry["hyper"]
     for key, value in hyper.items():
         if value and key not in KNOWN_HYPER and set(key.split("_")) & set(OPTIMISER_WORDS):
             raise UnsupportedNetwork(f"unknown hyperparameter {key}={value}")
     tied = hyper.get("tie_embeddings", True) and "tied_embed_lr" in hyper
-    adam_wd = hyper.get("adam_wd", 0.0)
+    adam_wd = hyper.get("adam_wd", hyper.get("adam_weight_decay", 0.0))
+    banked = any(len(tensor["shape"]) == 3 for tensor in entry["tensors"])
     return {
         "matrix_lr": hyper["matrix_lr"],
         "embedding_lr": hyper["tied_embed_lr"] if tied else hyper["embed_lr"],
         "head_lr": hyper.get("head_lr", 0.008),
         "scalar_lr": hyper["scalar_lr"],
-        "matrix_weight_decay": hyper.get("muon_wd", 0.0),
+        "matrix_weight_decay": hyper.get("muon_wd", hyper.get("muon_weight_decay", 0.0)),
         "embedding_weight_decay": hyper.get("embed_wd", adam_wd),
         "scalar_weight_decay": adam_wd,
         "newton_schulz_steps": hyper.get("muon_backend_steps", 5),
         "newton_schulz_dtype": "float32" if precision == "fp32" else "bfloat16",
         "newton_schulz_coefficients": "polar_express" if hyper.get("muon_polar_express") else "classic",
+        "momentum_dtype": "bfloat16" if banked and precision == "bf16" else "float32",
+        "square_first": True if banked else None,
         "row_normalise": "row" if hyper.get("muon_row_normalize") else "none",
         "betas": (hyper.get("beta1", 0.9), hyper.get("beta2", 0.95)),
         "eps": hyper.get("adam_eps", 1e-8),
         "clip_norm": hyper.get("grad_clip_norm", 0.0),
     }
+
+
+def scalars_by_name(model: Any, names: Mapping[str, str], groups: Mapping[str, list[str]]) -> str | None:
+    """A pattern of the matrices that the script gives to its Adam for scalars (small projections, where banked)."""
+    from golf.models.roles import roles_of
+
+    roles = roles_of(model)
+    listed = [names.get(theirs, theirs) for group in groups if "scalar" in group for theirs in groups[group]]
+    matrices = [re.escape(ours) for ours in listed if roles.get(ours) == "matrix"]
+    return f"^(?:{'|'.join(matrices)})$" if matrices else None
 
 
 def run_schedules(hyper: Mapping[str, Any]) -> Any:
@@ -139,10 +154,12 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
     from golf.progress import Progress
 
     hyper = entry["hyper"]
-    optimiser = optimiser_settings(hyper, precision)
+    optimiser = optimiser_settings(entry, precision)
     settings = entry.get("model", hyper)
     refuse_unknown_settings(entry.get("model", {}))
     model = build_upstream_model(dict(generate_weights(entry["weight_seed"], entry["tensors"])), settings).train()
+    names = upstream_parameter_names({tensor["name"]: tensor["shape"] for tensor in entry["tensors"]})
+    optimiser["scalar_pattern"] = scalars_by_name(model, names, entry.get("optimizer_groups") or {})
     optimizer, schedules = muon_adam(model, **optimiser), run_schedules(hyper)
     average = Ema(decay=hyper["ema_decay"]) if hyper.get("ema_decay") else None
     if average is not None:
@@ -164,7 +181,6 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
         optimizer.step()
         if average is not None:
             average.update(model, Progress(step=step + 1, max_steps=hyper["iterations"]))
-    names = upstream_parameter_names({tensor["name"]: tensor["shape"] for tensor in entry["tensors"]})
     run["final_norms"], run["final_loss"] = evaluate_run(model, names, tokens)
     if average is not None:
         model.load_state_dict(average.average(model), strict=False)
