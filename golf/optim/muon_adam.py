@@ -80,9 +80,18 @@ def muon_adam(
         ParameterGroup("scalar", roles=("scalar",), pattern=scalar_pattern, **scalar),
         ParameterGroup("gate", roles=("gate",), **gate),
     ]
-    muon: tuple[Any, ...] = (newton_schulz_steps, newton_schulz_dtype, nesterov, newton_schulz_coefficients)
-    muon += (row_normalise, weight_decay_placement, momentum_dtype, square_first)
-    rules = {"muon": ShardedMuonRule(*muon, reduce_dtype) if sharded else MuonRule(*muon), "adam": AdamRule()}
+    muon: dict[str, Any] = {
+        "newton_schulz_steps": newton_schulz_steps,
+        "newton_schulz_dtype": newton_schulz_dtype,
+        "nesterov": nesterov,
+        "newton_schulz_coefficients": newton_schulz_coefficients,
+        "row_normalise": row_normalise,
+        "weight_decay_placement": weight_decay_placement,
+        "momentum_dtype": momentum_dtype,
+        "square_first": square_first,
+    }
+    rule = ShardedMuonRule(**muon, reduce_dtype=reduce_dtype) if sharded else MuonRule(**muon)
+    rules = {"muon": rule, "adam": AdamRule()}
     return Composite(
         route_parameters(model, merged_groups(groups)), rules, momentum=momentum, clip_norm=clip_norm, clip=clip
     )

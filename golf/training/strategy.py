@@ -42,7 +42,8 @@ class GolfDDP(DDPStrategy):
 
         def closure_and_average() -> Any:
             loss = closure()
-            average_gradients(self.lightning_module.net, optimizer, self.world_size)
+            module: Any = self.lightning_module
+            average_gradients(module.net, optimizer, self.world_size)
             return loss
 
         return super().optimizer_step(optimizer, closure_and_average, model, **arguments)
