@@ -46,14 +46,17 @@ class LivenessCallback(GolfCallback):
         return found
 
     def _schedules(self, session: Any) -> list[dict[str, Any]]:
-        """The multiplier at the end against its value at full rate: a warmdown that never came shows here."""
+        """Each value at the end (rates: of the last step) against the start: a warmdown that never came shows here."""
         progress = session.clock.progress(session.step)
-        values = session.schedules.values(progress)
         first = session.schedules.values(type(progress)(0, 0.0, 0, *_limits(session.clock)))
-        constant = type(session.schedules.lr).__name__ == "Constant"
-        alive = constant or abs(values["lr"] - max(first["lr"], 1e-9)) > 1e-6 or bool(session.interrupted)
-        name = f"schedule.lr ({type(session.schedules.lr).__name__})"
-        return [{"technique": name, "alive": alive, "first": first["lr"], "last": values["lr"]}]
+        last = {**session.schedules.values(progress), "lr": session.optimizer.lr_multiplier}
+        entries = []
+        for name, value in last.items():
+            kind = type(getattr(session.schedules, name)).__name__
+            alive = kind == "Constant" or abs(value - first[name]) > 1e-6 or bool(session.interrupted)
+            technique = f"schedule.{name} ({kind})"
+            entries.append({"technique": technique, "alive": alive, "first": first[name], "last": value})
+        return entries
 
     def _average(self, session: Any) -> list[dict[str, Any]]:
         if session.average is None:
