@@ -4,7 +4,7 @@ Invariant: with the same seed, data and settings this loop and the Lightning pat
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,23 +41,49 @@ def average_gradients(model: nn.Module, optimizer: Composite, world: int) -> Non
     average_over_ranks(grads, world)
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and targets on the device (asynchronously where the host memory is pinned)."""
-    return batch.inputs_BT.to(device, non_blocking=True), batch.targets_BT.to(device, non_blocking=True)
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device (asynchronously where the host memory is pinned)."""
+    return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in batch))
+
+
+def training_loss(model: Any, batch: Batch, stream: TokenStream) -> Tensor:
+    """Mean loss of a batch that is on the device; packed rows go with their document boundaries."""
+    return model(batch.inputs_BT, batch.targets_BT, "mean", batch.cu_seqlens, stream.max_seqlen or 0)
+
+
+def other_shapes(batch: Batch, stream: TokenStream, schedules: Schedules) -> Iterator[Batch]:
+    """The batch in every other shape that the run may meet: staged row lengths, other sizes of the document list."""
+    for seq_len, share in schedules.shapes():
+        resized = schedules.resized(batch, {"seq_len": seq_len, "batch_share": share})
+        if resized.inputs_BT.shape != batch.inputs_BT.shape:
+            yield resized
+    if batch.cu_seqlens is not None:
+        end = batch.inputs_BT.shape[1]
+        for size in stream.cu_sizes():
+            if size != len(batch.cu_seqlens):
+                padded = torch.nn.functional.pad(batch.cu_seqlens, (0, max(0, size - len(batch.cu_seqlens))), value=end)
+                padded = padded[:size].clone()
+                padded[-1] = end
+                yield batch._replace(cu_seqlens=padded)
 
 
 def warm_up(
-    model: nn.Module,
+    model: Any,
     optimizer: Composite,
     stream: TokenStream,
     steps: int,
     device: torch.device,
     rank: int = 0,
     world: int = 1,
+    schedules: Schedules | None = None,
+    qat: Any = None,
+    keep_state: bool = False,
 ) -> None:
-    """Run `steps` real training steps, which compiles every graph on the real shapes, then put everything back.
+    """Run `steps` real training steps in every depth phase and forward of training, and every other shape once, which
+    compiles all graphs, then put everything back.
 
-    Restored: parameters, optimizer state, random generators. The stream is a pure function of the step, so it is not.
+    Restored: parameters, optimizer state, random generators, phase. The stream is a pure function of the step, so it is
+    not. `keep_state` leaves the optimizer's state as the warm-up made it (what the banked records did unawares).
     """
     if steps <= 0:
         return
@@ -66,17 +92,26 @@ def warm_up(
     steps_done = [group["step"] for group in optimizer.param_groups]
     cpu_generator = torch.get_rng_state()
     cuda_generators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    for index in range(steps * accumulate):
-        inputs_BT, targets_BT = to_device(stream.batch(index, rank, world), device)
-        (model(inputs_BT, targets_BT) / accumulate).backward()
-        if (index + 1) % accumulate == 0:
-            if world > 1:
-                average_gradients(model, optimizer, world)
-            optimizer.step()
+    phase, quantise = model.phase, model.quantise
+    forwards = qat.forwards() if qat is not None else (False,)
+    for graph in [(p, q) for p in range(len(model.plan.phases)) for q in forwards]:
+        model.phase, model.quantise = graph
+        for index in range(steps * accumulate):
+            batch = to_device(stream.batch(index, rank, world), device)
+            (training_loss(model, batch, stream) / accumulate).backward()
+            if (index + 1) % accumulate == 0:
+                if world > 1:
+                    average_gradients(model, optimizer, world)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        for batch in [] if schedules is None else other_shapes(stream.batch(0, rank, world), stream, schedules):
+            training_loss(model, to_device(batch, device), stream).backward()
             optimizer.zero_grad(set_to_none=True)
+    model.phase, model.quantise = phase, quantise
     with torch.no_grad():
         torch._foreach_copy_(list(model.parameters()), parameters)
-    optimizer.state.clear()
+    if not keep_state:
+        optimizer.state.clear()
     for group, done in zip(optimizer.param_groups, steps_done):
         group["step"] = done
     torch.set_rng_state(cpu_generator)
@@ -85,7 +120,7 @@ def warm_up(
 
 
 def train(
-    model: nn.Module,
+    model: Any,
     optimizer: Composite,
     stream: TokenStream,
     schedules: Schedules,
@@ -112,13 +147,15 @@ def train(
     clock.start()
     while not clock.should_stop(step):
         progress = clock.progress(step)
-        schedules.apply(progress, optimizer)
+        rates = schedules.apply(progress, optimizer)
+        model.set_progress(progress)
         if qat is not None:
             qat.set_progress(progress)
         losses = []
         for micro in range(accumulate):
-            inputs_BT, targets_BT = to_device(stream.batch(step * accumulate + micro, rank, world), device)
-            loss = model(inputs_BT, targets_BT)
+            batch = stream.batch(step * accumulate + micro, rank, world)
+            batch = to_device(schedules.resized(batch, rates), device)
+            loss = training_loss(model, batch, stream)
             (loss / accumulate).backward()
             losses.append(loss.detach())
         if world > 1:

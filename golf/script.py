@@ -83,7 +83,7 @@ class EagerView:
         return getattr(self.net, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.net.forward(*args, **kwargs)
+        return self.net.eager(*args, **kwargs)
 
 
 class ProgramRun:
@@ -142,7 +142,8 @@ class ProgramRun:
         if program.qat is not None:
             program.qat.attach(net)
         net.train()
-        warm_up(net, optimizer, stream, program.warm_up_steps, self.device, self.rank, self.world)
+        steps, schedules = program.warm_up_steps, program.schedules
+        warm_up(net, optimizer, stream, steps, self.device, self.rank, self.world, schedules, program.qat)
 
         def on_step(step: int, loss: Tensor) -> None:
             if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:

@@ -105,14 +105,25 @@ def resolve(config: Any) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return absent_parts_to_none(OmegaConf.to_container(config, resolve=True))
     except (OmegaConfBaseException, ValueError):
         pass
     lines: list[str] = []
     plain = _resolve_leaves(config, "", lines)
     if lines:
         raise CompositionError(lines)
-    return plain
+    return absent_parts_to_none(plain)
+
+
+def absent_parts_to_none(value: Any, inside_node: bool = False) -> Any:
+    """A part of a node whose group says `none` is an empty mapping in the files: what is built gets None for it."""
+    if isinstance(value, list):
+        return [absent_parts_to_none(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if inside_node and not value:
+        return None
+    return {key: absent_parts_to_none(item, "_target_" in value) for key, item in value.items()}
 
 
 def _resolve_leaves(node: Any, path: str, lines: list[str]) -> Any:

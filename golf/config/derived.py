@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from golf.config.cross_checks import get, number
+from golf.config.cross_checks import number
 
 Config = dict[str, Any]
 
@@ -34,34 +34,26 @@ def _model(config: Config) -> dict[str, Any]:
     return values
 
 
-# Parameters of a part in the sizes D width, H heads, K kv heads, E head width, F hidden, V vocabulary.
-_PARTS = {
-    "golf.models.attention.grouped_query.GroupedQueryAttention": lambda D, H, K, E, F, V: 2 * D * D + 2 * D * K * E + H,
-    "golf.models.mlp.relu_power.ReluPower": lambda D, H, K, E, F, V: 2 * D * F,
-    "golf.models.residual.x0_mix.X0MixBlock": lambda D, H, K, E, F, V: 4 * D,
-    "golf.models.residual.pre_norm.PreNormBlock": lambda D, H, K, E, F, V: 0,
-    "golf.models.embedding.token.TokenEmbedding": lambda D, H, K, E, F, V: V * D,
-}
-_SKIPS = {"golf.models.depth.unet_depth": lambda layers: layers // 2, "golf.models.depth.plain_depth": lambda layers: 0}
-
-
 def count_parameters(config: Config) -> int | None:
-    """Parameters of a golf.models.gpt.GPT made of parts listed here; None for anything else."""
-    model = config.get("model")
-    if get(model, "_target_") != "golf.models.gpt.GPT":
+    """Parameters of the model, counted on a network without memory (torch's meta device); None if it cannot be built.
+
+    Only where torch is loaded already, or asked for: importing it takes longer than everything else here.
+    """
+    import sys
+
+    if "torch" not in sys.modules:
         return None
-    names = ("width", "num_heads", "num_kv_heads", "mlp_mult", "vocab_size", "num_layers")
-    sizes = [number(config, f"model.{name}") for name in names]
-    targets = {part: get(model, f"{part}._target_") for part in ("attention", "mlp", "residual", "embedding", "depth")}
-    known = all(target in _PARTS or target in _SKIPS for target in targets.values())
-    if not known or not all(sizes) or sizes[0] % sizes[1]:  # type: ignore[operator]
+    import torch
+
+    from golf.config.build import build
+    from golf.errors import GolfError
+
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            net = build(config["model"])
+    except (GolfError, TypeError, KeyError):
         return None
-    D, H, K, mult, V, layers = sizes  # type: ignore[misc]
-    arguments = (int(D), int(H), int(K), int(D // H), round(mult * D), int(V))  # type: ignore[operator,arg-type]
-    block = sum(_PARTS[targets[part]](*arguments) for part in ("attention", "mlp", "residual"))
-    total = _PARTS[targets["embedding"]](*arguments) + int(layers) * block  # type: ignore[arg-type]
-    total += _SKIPS[targets["depth"]](int(layers)) * int(D)  # type: ignore[arg-type]
-    return total + (0 if get(model, "tie_embeddings") is not False else int(V) * int(D))  # type: ignore[arg-type]
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def _steps(config: Config) -> dict[str, Any]:

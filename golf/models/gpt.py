@@ -1,23 +1,23 @@
 """The language model: embedding -> blocks in the order of a depth plan -> norm -> softcapped logits -> cross entropy.
 
-Start reading here. Every part that people vary (attention, MLP, residual block, depth plan, embedding, initialiser) is
-passed in, so this file stays the same when a technique is added. The defaults of conf/model/gpt.yaml are those of the
-challenge's baseline (17 March 2026).
+Start reading here. Every part that people vary is passed in (a config group each), so this file stays the same when a
+technique is added. The defaults of conf/model/gpt.yaml are those of the challenge's baseline (17 March 2026).
 
-Legend: B batch, T time, D width, V vocabulary, S skips.
+Legend: B batch, T time, D width, V vocabulary, S boundaries.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golf.models.context import Context
-from golf.models.depth import Visit
-from golf.models.layers import HeadLinear, rms_norm, softcap
+from golf.models.depth import DepthPlan, Visit
+from golf.models.layers import HeadLinear, rms_norm
 from golf.models.rope import Rope
+from golf.progress import Progress
 
 
 class GPT(nn.Module):
@@ -26,16 +26,19 @@ class GPT(nn.Module):
     Args:
         vocab_size, num_layers, width, num_heads, num_kv_heads: sizes; heads divide the width, kv heads the heads.
         mlp_mult: hidden units of the MLP as a multiple of the width (rounded to an integer; 2.6 is allowed).
-        embedding, attention, mlp, residual, rope: factories, called with the sizes. An embedding also offers
-            after_norm(x [B, T, D], ids) -> [B, T, D] and, for a tied head, logits(x).
-        depth: num_layers -> visits.
+        embedding, attention, mlp, residual, rope: factories, called with the sizes.
+        depth: num_layers -> plan of visits. skips: factory of the skip connections, called if the plan has any.
+        softcap: logits -> logits.
         initialise: edits the finished model in place.
+        backend: computes attention from queries, keys and values; part of what `attention` is called with.
+        bigram, smear, values, lanes, xsa, gate: factories of additions, None = without. The first two work on the
+            embedding, `values`, `xsa` and `gate` inside attention, `lanes` on the residual stream of later layers.
+        linear: puts operations on the linear maps of the finished model (ternary …), None = plain.
+        weights: rearranges the weights of the initialised model (tied, low-rank …), None = every map has its own.
+        objective: the training loss, None = mean cross entropy.
         tie_embeddings: use the embedding table as the output head.
-        logit_softcap: c in c·tanh(logits/c).
         compute_dtype: dtype of activations; master weights stay float32.
     """
-
-    roles: ClassVar[dict[str, str]] = {"skip_weights": "scalar"}
 
     def __init__(
         self,
@@ -50,64 +53,212 @@ class GPT(nn.Module):
         mlp: Callable[..., nn.Module],
         residual: Callable[..., nn.Module],
         rope: Callable[..., Rope],
-        depth: Callable[[int], tuple[Visit, ...]],
-        initialise: Callable[[nn.Module], None],
+        depth: Callable[[int], DepthPlan],
+        skips: Callable[..., nn.Module],
+        softcap: Callable[[Tensor], Tensor],
+        initialise: Callable[[Any], None],
+        backend: Callable[..., Tensor],
+        bigram: Callable[..., nn.Module] | None = None,
+        smear: Callable[..., nn.Module] | None = None,
+        values: Callable[..., nn.Module] | None = None,
+        lanes: Callable[..., nn.Module] | None = None,
+        xsa: Callable[..., Tensor] | None = None,
+        gate: Callable[..., nn.Module] | None = None,
+        linear: Callable[[nn.Module], None] | None = None,
+        weights: Callable[[Any], None] | None = None,
+        objective: Callable[..., Any] | None = None,
         tie_embeddings: bool = True,
-        logit_softcap: float = 30.0,
         compute_dtype: str = "bfloat16",
     ):
         super().__init__()
         self.vocab_size, self.width, self.num_layers = vocab_size, width, num_layers
-        self.logit_softcap = logit_softcap
+        self.softcap = softcap
         self.compute_dtype = getattr(torch, compute_dtype)
-        self.visits = depth(num_layers)
-        num_skips = sum(visit.pop is not None for visit in self.visits)
+        self.plan = depth(num_layers)
+        self.phase = len(self.plan.phases) - 1
+        # Read outside the compiled graph only: switching them chooses another graph.
+        self.quantise, self.quantise_when_scoring, self.softness = False, False, None
+        self._compiled: Any = None
+        self.construction_rng: Any = torch.get_rng_state()  # for initialisers that repeat another order of draws
         # The order of construction is the order of the random draws; changing it changes every seeded run.
         self.tok_emb: Any = embedding(vocab_size=vocab_size, width=width)
-        self.skip_weights: Any = nn.Parameter(torch.ones(num_skips, width)) if num_skips else None
+        self.bigram = None if bigram is None else bigram(width=width)
+        self.smear: Any = None if smear is None else smear(width=width)
+        self.skips = skips(rows=self.plan.skip_rows, width=width) if self.plan.skip_rows else None
+        kv_width = num_kv_heads * (width // num_heads)
+        self.values = None if values is None else values(vocab_size=vocab_size, kv_width=kv_width)
+        self.lanes: Any = None if lanes is None else lanes(num_layers=num_layers, width=width)
         hidden = round(mlp_mult * width)
-        self.blocks = nn.ModuleList(
-            residual(
-                width=width,
-                attn=attention(width=width, num_heads=num_heads, num_kv_heads=num_kv_heads),
-                mlp=mlp(width=width, hidden=hidden),
-            )
-            for _ in range(num_layers)
-        )
+        parts = {"backend": backend, "xsa": xsa, "values": self.values and [self.values]}
+        parts = {name: part for name, part in parts.items() if part is not None}
+        self.blocks = nn.ModuleList()
+        for block in range(self.plan.blocks):
+            own = {} if gate is None else {"gate": gate(width=width, num_heads=num_heads)}
+            attn = attention(width=width, num_heads=num_heads, num_kv_heads=num_kv_heads, **parts, **own)
+            self.blocks.append(residual(width=width, attn=attn, mlp=mlp(width=width, hidden=hidden), block=block))
+        self.extra_mlps = nn.ModuleList(mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps)
+        if self.plan.blocks > num_layers or self.plan.extra_mlps:
+            borrow_matrices(self.blocks, self.extra_mlps, num_layers)
         self.rope = rope(head_width=width // num_heads)
         self.lm_head = None if tie_embeddings else HeadLinear(width, vocab_size, zero=True)
-        initialise(self)
+        self.objective: Any = None if objective is None else objective(width=width, vocab_size=vocab_size)
+        if not next(self.parameters()).is_meta:
+            initialise(self)
+        del self.construction_rng
+        for rearrange in (weights, linear):
+            if rearrange is not None:
+                rearrange(self)
 
-    def hidden(self, ids_BT: Tensor) -> Tensor:
+    # -- progress: which graph training runs -------------------------------------------------------------------------
+    @property
+    def visits(self) -> tuple[Visit, ...]:
+        """Visits of the current phase."""
+        return self.plan.phases[self.phase].visits
+
+    def set_progress(self, progress: Progress) -> None:
+        """Choose the depth phase for a training step; untied repeats start as copies when theirs begins."""
+        phase = self.plan.phase_at(progress)
+        if phase > self.phase and self.plan.extra_mlps:
+            self.copy_into_extra_mlps()
+        self.phase = phase
+
+    @torch.no_grad()
+    def copy_into_extra_mlps(self) -> None:
+        for layer, extra in zip(self.plan.extra_mlps, self.extra_mlps):
+            for target, source in zip(extra.parameters(), self.blocks[layer].mlp.parameters()):
+                target.copy_(source)
+
+    def train_only_names(self) -> list[str]:
+        """Parameters that only the training loss uses: they are not exported."""
+        return [name for name, _ in self.named_parameters() if name.startswith("objective.")]
+
+    # -- the network --------------------------------------------------------------------------------------------------
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """Token ids [B, T] -> normalised input of the first block [B, T, D] in the compute dtype."""
+        x_BTD = self.tok_emb(ids_BT)
+        if self.bigram is not None:
+            x_BTD = x_BTD + self.bigram(ids_BT)
+        x_BTD = x_BTD.to(self.compute_dtype)
+        if self.smear is None:
+            return rms_norm(x_BTD)
+        return rms_norm(self.smear(x_BTD, ids_BT)) if self.smear.before_norm else self.smear(rms_norm(x_BTD), ids_BT)
+
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        cu_seqlens_S: Tensor | None = None,
+        max_seqlen: int = 0,
+        phase: int | None = None,
+        quantise: bool = False,
+    ) -> Tensor:
         """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype."""
-        x_BTD = rms_norm(self.tok_emb(ids_BT).to(self.compute_dtype))
-        x_BTD = self.tok_emb.after_norm(x_BTD, ids_BT)
-        cos_TE2, sin_TE2 = self.rope(ids_BT.shape[1], self.compute_dtype)
-        context = Context(cos_TE2, sin_TE2, ids_BT, x_BTD, depth=len(self.visits))
+        x: Any = self.embed(ids_BT)
+        cos_TR, sin_TR = self.rope(ids_BT.shape[1], self.compute_dtype, cu_seqlens_S is not None)
+        visits = self.plan.phases[self.phase if phase is None else phase].visits
+        context = Context(cos_TR, sin_TR, ids_BT, x, cu_seqlens_S, max_seqlen, depth=len(visits), shared={})
+        context = context._replace(blocks=self.plan.blocks, quantise=quantise, softness=self.softness)
         skips: list[Tensor] = []
-        for index, visit in enumerate(self.visits):
+        in_lanes = False
+        for index, visit in enumerate(visits):
+            layer = visit.block if visit.layer is None else visit.layer
+            mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
+            here = context._replace(block=visit.block, layer=layer, mlp_layer=mlp_layer, visit=index)
+            block = self.blocks[visit.block]
+            if self.lanes is not None and self.lanes.covers(visit, layer):
+                x, in_lanes = (x if in_lanes else (x, x)), True
+                if visit.pop is not None:
+                    x = self.lanes.skip(x, skips.pop(), visit.pop, self.skips)
+                x = self.lanes(x, block, here)
+                continue
             if visit.pop is not None:
-                x_BTD = x_BTD + self.skip_weights[visit.pop].to(x_BTD.dtype) * skips.pop()
-            x_BTD = self.blocks[visit.block](x_BTD, context._replace(layer=visit.block, visit=index))
+                x = self.skips(x, skips.pop(), visit.pop)  # type: ignore[misc]
+            x = block(x, here)
             if visit.push:
-                skips.append(x_BTD)
-        return rms_norm(x_BTD)
+                skips.append(x)
+        return rms_norm(self.lanes.join(x) if in_lanes else x)
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
         head = self.tok_emb.logits if self.lm_head is None else self.lm_head
-        return softcap(head(x_BTD).float(), self.logit_softcap)
+        return self.softcap(head(x_BTD).float())
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor | None = None, reduction: str = "mean") -> Tensor:
-        """Logits [B, T, V] (float32); with targets the mean loss ("mean") or the losses [B, T] ("none"), in nats."""
-        logits_BTV = self.logits(self.hidden(ids_BT))
+    def graph(
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor | None = None,
+        reduction: str = "mean",
+        cu_seqlens_S: Tensor | None = None,
+        max_seqlen: int = 0,
+        phase: int = 0,
+        quantise: bool = False,
+    ) -> Tensor:
+        """`forward` with everything that chooses the graph as an argument: this is what is compiled."""
+        x_BTD = self.hidden(ids_BT, cu_seqlens_S, max_seqlen, phase, quantise)
+        if targets_BT is not None and reduction == "mean" and self.objective is not None:
+            return self.objective(self, x_BTD, targets_BT)
+        logits_BTV = self.logits(x_BTD)
         if targets_BT is None:
             return logits_BTV
         nll = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction=reduction)
         return nll.view_as(targets_BT) if reduction == "none" else nll
 
+    def forward(
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor | None = None,
+        reduction: str = "mean",
+        cu_seqlens_S: Tensor | None = None,
+        max_seqlen: int = 0,
+    ) -> Tensor:
+        """Logits [B, T, V] (float32); with targets the training loss ("mean") or the losses [B, T] ("none"), in nats.
+
+        cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
+        """
+        run = self.graph if self._compiled is None else self._compiled
+        return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
+
+    def eager(self, ids_BT: Tensor, targets_BT: Tensor | None = None, reduction: str = "mean") -> Tensor:
+        """`forward` without its compiled graph (validation has other shapes than training)."""
+        return self.graph(ids_BT, targets_BT, reduction, None, 0, self.phase, self.quantises())
+
+    def compile(self, **options: Any) -> None:
+        """Compile `graph`, one graph per phase and shape, in place: parameter names stay as they are."""
+        self._compiled = torch.compile(self.graph, **options)
+
+    def quantises(self) -> bool:
+        """Whether a forward is fake-quantised now."""
+        return bool(self.quantise and (self.training or self.quantise_when_scoring))
+
     def nll_suffix(self, ids_BT: Tensor, targets_BT: Tensor, first_scored: int) -> Tensor:
         """Loss per token in nats [B, T - first_scored] of positions >= first_scored; the whole input is context."""
-        logits_BSV = self.logits(self.hidden(ids_BT)[:, first_scored:])
+        logits_BSV = self.logits(self.hidden(ids_BT, quantise=self.quantises())[:, first_scored:])
         targets_BS = targets_BT[:, first_scored:]
         return F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none").view_as(targets_BS)
+
+
+class LayerMatrix:
+    """Source of a linear map's weight where visits say whose layer's matrices a block uses."""
+
+    def __init__(self, matrices: list[Any], of_mlp: bool):
+        self.matrices, self.of_mlp = matrices, of_mlp
+
+    def __call__(self, context: Context) -> Tensor:
+        return self.matrices[context.mlp_layer if self.of_mlp else context.layer].weight
+
+
+def borrow_matrices(blocks: nn.ModuleList, extra_mlps: nn.ModuleList, num_layers: int) -> None:
+    """Let every linear map of the blocks take the matrix of the layer its visit names.
+
+    Blocks from `num_layers` on have no matrices of their own; the extra MLPs follow the layers' in the count.
+    """
+    for part, extras in (("attn", []), ("mlp", list(extra_mlps))):
+        owners = [getattr(block, part) for block in blocks][:num_layers] + extras
+        for name, first in owners[0].named_modules():
+            if not isinstance(first, nn.Linear):
+                continue
+            matrices = [owner.get_submodule(name) for owner in owners]
+            for index, block in enumerate(blocks):
+                linear: Any = getattr(block, part).get_submodule(name)
+                linear.source = LayerMatrix(matrices, part == "mlp")
+                if index >= num_layers:
+                    linear.weight = None

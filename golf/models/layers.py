@@ -3,7 +3,8 @@
 Legend: B batch, T time, D width.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,29 @@ RMS_EPSILON = 1.1920928955078125e-07
 class Linear(nn.Linear):
     """Bias-free linear map [out, in] with a float32 master weight, multiplied in the dtype of its input.
 
+    Two things can be put on it after construction, so that no caller has to know of them:
+    `source`: context -> weight, where the weight is not this module's own (tied, low-rank, another layer's);
+    `op`: (x, weight, context) -> y in place of x Wᵀ (fake quantisation, ternary …).
     `zero` marks output projections that initialisers set to zero.
     """
 
-    roles: ClassVar[dict[str, str]] = {"weight": "matrix"}
+    roles: ClassVar[dict[str, str]] = {"weight": "matrix", "left": "matrix", "right": "matrix"}
+    source: Callable[..., Tensor] | None = None
+    op: Callable[..., Tensor] | None = None
 
     def __init__(self, in_features: int, out_features: int, zero: bool = False):
         super().__init__(in_features, out_features, bias=False)
         self.zero = zero
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+    def matrix(self, context: Any = None) -> Tensor:
+        """The weight of this forward, [out, in] in float32."""
+        return self.weight if self.source is None else self.source(context)
+
+    def forward(self, x: Tensor, context: Any = None) -> Tensor:
+        weight = self.matrix(context)
+        if self.op is not None:
+            return self.op(x, weight, context)
+        return F.linear(x, weight.to(x.dtype))
 
 
 class HeadLinear(Linear):
@@ -39,12 +52,3 @@ def rms_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean(x²) + eps) over the last axis, computed in float32, returned in the dtype of x; no weight."""
     x_float = x.float()
     return (x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + RMS_EPSILON)).to(x.dtype)
-
-
-def softcap(logits: Tensor, cap: float) -> Tensor:
-    """cap · tanh(logits / cap), written as cap · (2 sigmoid(2 logits / cap) - 1).
-
-    The same function to the rounding of float32 (absolute error cap · 2⁻²³); compiled for a CPU the loss takes half the
-    time, because the vectorised tanh is slow.
-    """
-    return torch.sigmoid(logits * (2.0 / cap)) * (2.0 * cap) - cap

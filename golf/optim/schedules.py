@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from golf.errors import UserError
+from golf.optim.resize import resize_batch
 from golf.progress import Progress
 
 
@@ -190,6 +191,12 @@ class Schedules:
         values = self.values(progress)
         optimizer.set_rates(values["lr"], values.get("momentum"), values.get("weight_decay"))
         return values
+
+    def resized(self, batch: Any, values: dict[str, Any]) -> Any:
+        """A batch in the shape that `values` asks for: shorter rows, fewer of them, or as it is."""
+        if "seq_len" not in values and "batch_share" not in values:
+            return batch
+        return resize_batch(batch, values.get("seq_len"), values.get("batch_share", 1.0))
 
     def shapes(self) -> list[tuple[int | None, float]]:
         """All (seq_len, batch_share) that a run meets, in order, None = the data's own: what a warm-up compiles."""

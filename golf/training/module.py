@@ -14,7 +14,11 @@ from golf.config.build import build
 from golf.data.stream import Batch
 from golf.evaluation.ledger import Ledger
 from golf.evaluation.protocol import Window, count_target_bytes, score_windows, validation_tokens
+from golf.loop import training_loss
 from golf.training.session import Session
+
+# Graphs of one network: depth phases × fake quantisation × shapes (packed rows, staged sequence lengths).
+RECOMPILE_LIMIT = 64
 
 
 class GolfModule(LightningModule):
@@ -38,6 +42,7 @@ class GolfModule(LightningModule):
         if self.session.config["hardware"]["compile"]:
             if self.session.world > 1:
                 torch._dynamo.config.optimize_ddp = False
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
             self.net.compile(fullgraph=True, dynamic=False)
 
     def configure_optimizers(self) -> Any:
@@ -45,7 +50,8 @@ class GolfModule(LightningModule):
         return self.session.optimizer
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        loss = self.net(batch.inputs_BT, batch.targets_BT)
+        session = self.session
+        loss = training_loss(self.net, session.schedules.resized(batch, session.rates), session.stream)
         self.session.meter.add(loss.detach())
         return loss
 
@@ -97,4 +103,4 @@ class _Uncompiled:
         self.net, self.nll_suffix = net, net.nll_suffix
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.net.forward(*args, **kwargs)
+        return self.net.eager(*args, **kwargs)

@@ -65,6 +65,7 @@ class Session:
     flush_metrics: Callable[[], None] = lambda: None  # before a checkpoint: what it has done is logged
     statistics: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, Any] = field(default_factory=dict)  # scheduled values of the current step
 
     @property
     def accumulate(self) -> int:
@@ -160,12 +161,11 @@ class _Repeating:
 
     def __init__(self, stream: TokenStream, count: int, world: int):
         self.stream, self.count = stream, count
-        self.tokens_per_step, self.seq_len = stream.tokens_per_step, stream.seq_len
         if count < 1:
             raise UserError(f"trainer.overfit_batches={count}: type a number of micro-batches, 0 = off")
 
-    def micro_steps(self, world: int) -> int:
-        return self.stream.micro_steps(world)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
     def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Any:
         return self.stream.batch(micro_step % self.count, rank, world)

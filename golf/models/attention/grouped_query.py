@@ -2,15 +2,16 @@
 
 q, k, v = W x;  q, k <- rms(q), rms(k);  q, k <- rope;  q <- gain * q;  softmax(q k / sqrt(E)) v;  W_o.  Query head j
 reads key/value head floor(j K / H). Causal. Grouped queries: arXiv:2305.13245; QK-norm: arXiv:2010.04245.
+Additions at their places: `values` change v, `xsa` and then `gate` change what the heads return.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from golf.errors import UserError
-from golf.models.attention.causal import causal_attention
 from golf.models.context import Context
 from golf.models.layers import Linear, rms_norm
 from golf.models.rope import rotate
@@ -21,12 +22,25 @@ class GroupedQueryAttention(nn.Module):
 
     Args:
         width: D. num_heads: H, divides D. num_kv_heads: K, divides H.
-        qk_gain: initial value of the per-head query gain (1.5 in the baseline).
+        qk_gain: initial value of the per-head query gain (1.5 in the baseline, 4 to 5.25 in April).
+        backend: (q [B, H, T, E], k, v [B, K, T, E], context) -> y [B, H, T, E].
+        values: list of one module shared by all layers: mix(v [B, T, K E], context) -> v. None = without.
+        xsa: (y, v, context) -> y. gate: module (y, x [B, T, D]) -> y. None = without.
     """
 
     roles: ClassVar[dict[str, str]] = {"q_gain": "scalar"}
 
-    def __init__(self, width: int, num_heads: int, num_kv_heads: int, qk_gain: float = 1.5):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        num_kv_heads: int,
+        backend: Callable[..., Tensor],
+        qk_gain: float = 1.5,
+        values: list[Any] | None = None,
+        xsa: Callable[..., Tensor] | None = None,
+        gate: nn.Module | None = None,
+    ):
         super().__init__()
         if width % num_heads or (width // num_heads) % 2:
             raise UserError(f"model.num_heads={num_heads} must divide model.width={width} into even head widths")
@@ -39,14 +53,28 @@ class GroupedQueryAttention(nn.Module):
         self.c_v = Linear(width, kv_width)
         self.proj = Linear(width, width, zero=True)
         self.q_gain = nn.Parameter(torch.full((num_heads,), qk_gain))
+        self.backend, self.values, self.xsa, self.gate = backend, values, xsa, gate
+
+    def heads(self, x_BTC: Tensor) -> Tensor:
+        """[B, T, heads * E] -> [B, heads, T, E]."""
+        return x_BTC.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+    def project(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, T, D], keys and values [B, T, K E] of normalised inputs."""
+        return self.c_q(x_BTD, context), self.c_k(x_BTD, context), self.c_v(x_BTD, context)
 
     def forward(self, x_BTD: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
         B, T, D = x_BTD.shape
-        q_BHTE = self.c_q(x_BTD).view(B, T, self.num_heads, self.head_width).transpose(1, 2)
-        k_BKTE = self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_width).transpose(1, 2)
-        v_BKTE = self.c_v(x_BTD).view(B, T, self.num_kv_heads, self.head_width).transpose(1, 2)
-        q_BHTE = rotate(rms_norm(q_BHTE), context.cos_TE2, context.sin_TE2)
-        k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TE2, context.sin_TE2)
+        q_BTD, k_BTC, v_BTC = self.project(x_BTD, context)
+        if self.values is not None:
+            v_BTC = self.values[0].mix(v_BTC, context)
+        q_BHTE, k_BKTE, v_BKTE = self.heads(q_BTD), self.heads(k_BTC), self.heads(v_BTC)
+        q_BHTE = rotate(rms_norm(q_BHTE), context.cos_TR, context.sin_TR)
+        k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TR, context.sin_TR)
         q_BHTE = q_BHTE * self.q_gain.to(q_BHTE.dtype)[:, None, None]
-        y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
-        return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D)), state
+        y_BHTE = self.backend(q_BHTE, k_BKTE, v_BKTE, context)
+        if self.xsa is not None:
+            y_BHTE = self.xsa(y_BHTE, v_BKTE, context)
+        if self.gate is not None:
+            y_BHTE = self.gate(y_BHTE, x_BTD)
+        return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D), context), state

@@ -20,10 +20,6 @@ class TokenEmbedding(nn.Embedding):
         super().__init__(vocab_size, width)
         self.table_dtype = getattr(torch, table_dtype)
 
-    def after_norm(self, x_BTD: Tensor, ids_BT: Tensor) -> Tensor:
-        """What follows the first norm: nothing here; embeddings that mix neighbouring positions do it in this place."""
-        return x_BTD
-
     def logits(self, x: Tensor) -> Tensor:
         """Tied output head, multiplied in the dtype of x."""
         return F.linear(x, self.weight.to(x.dtype))

@@ -3,6 +3,8 @@
 slope 0.5 and p = 2 is what the challenge's records from 23 March 2026 use; slope 0 is `relu_power`.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,9 +20,9 @@ class LeakyReluPower(nn.Module):
         self.fc = Linear(width, hidden)
         self.proj = Linear(hidden, width, zero=True)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        h_BTF = F.leaky_relu(self.fc(x_BTD), self.slope)
+    def forward(self, x_BTD: Tensor, context: Any = None) -> Tensor:
+        h_BTF = F.leaky_relu(self.fc(x_BTD, context), self.slope)
         y_BTF = h_BTF
         for _ in range(self.power - 1):
             y_BTF = y_BTF * h_BTF
-        return self.proj(y_BTF)
+        return self.proj(y_BTF, context)

@@ -1,5 +1,7 @@
 """MLP with a power of ReLU: W_proj(relu(W_fc x)^p). p = 2 is the baseline (Primer, arXiv:2109.08668)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,9 @@ class ReluPower(nn.Module):
         self.fc = Linear(width, hidden)
         self.proj = Linear(hidden, width, zero=True)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        h_BTF = torch.relu(self.fc(x_BTD))
+    def forward(self, x_BTD: Tensor, context: Any = None) -> Tensor:
+        h_BTF = torch.relu(self.fc(x_BTD, context))
         y_BTF = h_BTF
         for _ in range(self.power - 1):
             y_BTF = y_BTF * h_BTF
-        return self.proj(y_BTF)
+        return self.proj(y_BTF, context)

@@ -1,8 +1,10 @@
 """Residual block of the baseline: re-mix the stream with the embedding, then scaled attention, then a scaled MLP.
 
-x <- m0 * x + m1 * x0;  x <- x + a * Attention(rms(x));  x <- x + b * MLP(rms(x)), all vectors per channel.
+x <- m0 * x + m1 * x0;  x <- x + a * Attention(c rms(x));  x <- x + b * MLP(c rms(x)), all vectors per channel;
+c = 1, or 1/sqrt(i + 1) in block i (norm scale, records from 21 March 2026).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,20 +15,52 @@ from golf.models.layers import rms_norm
 
 
 class X0MixBlock(nn.Module):
-    """[B, T, D] -> [B, T, D]; `attn` is a mixer, `mlp` maps [B, T, D] to [B, T, D]."""
+    """[B, T, D] -> [B, T, D]; `attn` is a mixer, `mlp` maps [B, T, D] to [B, T, D].
+
+    Args:
+        block: index i of this block.
+        norm_scale: multiply both norms by 1/sqrt(i + 1).
+        attention_free: blocks whose attention is left out (31 March 2026: [0]); their parameters stay, unused.
+    """
 
     roles: ClassVar[dict[str, str]] = {"attn_scale": "scalar", "mlp_scale": "scalar", "resid_mix": "scalar"}
 
-    def __init__(self, width: int, attn: nn.Module, mlp: nn.Module):
+    def __init__(
+        self,
+        width: int,
+        attn: nn.Module,
+        mlp: nn.Module,
+        block: int = 0,
+        norm_scale: bool = False,
+        attention_free: Sequence[int] = (),
+    ):
         super().__init__()
         self.attn, self.mlp = attn, mlp
         self.attn_scale = nn.Parameter(torch.ones(width))
         self.mlp_scale = nn.Parameter(torch.ones(width))
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(width), torch.zeros(width))))
+        self.block, self.norm_factor = block, (block + 1) ** -0.5 if norm_scale else 1.0
+        self.attends = block not in attention_free
+
+    def norm(self, x_BTD: Tensor) -> Tensor:
+        return rms_norm(x_BTD) if self.norm_factor == 1.0 else rms_norm(x_BTD) * self.norm_factor
+
+    def read(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """What this block's branches read from the stream: its mixture with the embedding."""
+        mix = self.resid_mix.to(x_BTD.dtype)
+        return mix[0] * x_BTD + mix[1] * context.x0_BTD
+
+    def attention(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Scaled output of the attention branch."""
+        y_BTD, _ = self.attn(self.norm(x_BTD), context)
+        return self.attn_scale.to(x_BTD.dtype) * y_BTD
+
+    def feed_forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Scaled output of the MLP branch."""
+        return self.mlp_scale.to(x_BTD.dtype) * self.mlp(self.norm(x_BTD), context)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        mix = self.resid_mix.to(x_BTD.dtype)
-        x_BTD = mix[0] * x_BTD + mix[1] * context.x0_BTD
-        y_BTD, _ = self.attn(rms_norm(x_BTD), context)
-        x_BTD = x_BTD + self.attn_scale.to(x_BTD.dtype) * y_BTD
-        return x_BTD + self.mlp_scale.to(x_BTD.dtype) * self.mlp(rms_norm(x_BTD))
+        x_BTD = self.read(x_BTD, context)
+        if self.attends:
+            x_BTD = x_BTD + self.attention(x_BTD, context)
+        return x_BTD + self.feed_forward(x_BTD, context)

@@ -23,7 +23,9 @@ class BudgetCallback(GolfCallback):
 
     def on_step_start(self, session: Any, trainer: Any) -> None:
         session.clock.start()
-        session.schedules.apply(session.clock.progress(session.step), session.optimizer)
+        progress = session.clock.progress(session.step)
+        session.rates = session.schedules.apply(progress, session.optimizer)
+        session.net.set_progress(progress)
 
     def on_step_end(self, session: Any, trainer: Any) -> None:
         session.step += 1

@@ -28,14 +28,17 @@ def bigram_buckets(ids_BT: Tensor, buckets: int) -> Tensor:
 
 
 class HashTable(nn.Embedding):
-    """Table [buckets, columns], zero at the start; `table_dtype` as for the token embedding."""
+    """Table [rows, columns], zero at the start or ~ N(0, std²); `table_dtype` as for the token embedding."""
 
     roles: ClassVar[dict[str, str]] = {"weight": "table"}
 
-    def __init__(self, buckets: int, columns: int, table_dtype: str = "float32"):
-        super().__init__(buckets, columns)
+    def __init__(self, rows: int, columns: int, table_dtype: str = "float32", std: float = 0.0):
+        super().__init__(rows, columns)
         self.table_dtype = getattr(torch, table_dtype)
-        nn.init.zeros_(self.weight)
+        if std:
+            nn.init.normal_(self.weight, std=std)
+        else:
+            nn.init.zeros_(self.weight)
 
 
 class BigramHash(nn.Module):
