@@ -29,6 +29,12 @@ def rope(view: View) -> None:
         for key, value in (("dims", dims), ("reference_length", reference)):
             if value:
                 view.set(f"model.rope.{key}", int(value))
+        if (
+            reference
+            and reference < (view.current("data.seq_len") or 0)
+            and view.current("model.rope.bf16_frequencies")
+        ):
+            view.set("model.rope.bf16_frequencies", False)  # a rescaled base is computed in float32
     elif reference:
         view.note("ROPE_TRAIN_SEQ_LEN", "no effect", "only rescales partial rotary positions")
 
@@ -38,6 +44,8 @@ def exclusive_attention(view: View) -> None:
     view.choose("model/xsa", "exclusive" if last else "none")
     if last:
         view.set("model.xsa.last_n", int(last))
+        if view.choices.get("model/depth", "").startswith("loop"):
+            view.set("model.xsa.count", "block")  # 31 March counted visits, the loops of April blocks
 
 
 def bigram(view: View) -> None:
@@ -48,9 +56,16 @@ def bigram(view: View) -> None:
         return
     if not view.choices.get("model/bigram", "none").startswith("hash"):
         view.choose("model/bigram", "hash_b")
+        _table_type(view, "model.bigram.table_dtype")
     for key, value in (("buckets", buckets), ("columns", columns)):
         if value is not None:
             view.set(f"model.bigram.{key}", int(value))
+
+
+def _table_type(view: View, key: str) -> None:
+    """The scripts hold all their tables in one type."""
+    if view.current("model.embedding.table_dtype") == "bfloat16":
+        view.set(key, "bfloat16")
 
 
 def gates(view: View) -> None:
@@ -92,8 +107,9 @@ def values(view: View) -> None:
         view.choose("model/values", "residual")
     elif enabled is False and view.choices.get("model/values") != "residual":
         view.choose("model/values", "none")
-    elif enabled or blocks or columns:
+    elif (enabled or blocks or columns) and view.choices.get("model/values") != "embedding":
         view.choose("model/values", "embedding")
+        _table_type(view, "model.values.table_dtype")
     if view.choices.get("model/values") == "embedding":
         if blocks:
             view.set("model.values.blocks", blocks)
@@ -142,7 +158,7 @@ def lanes(view: View) -> None:
         view.note("PARALLEL_RESIDUAL_START", "translated", text)
         return
     elif start is not None and not had:
-        view.choose("model/lanes", "lambdas")
+        view.choose("model/lanes", "parallel")
     if view.choices.get("model/lanes", "none") != "none" and start is not None:
         view.set("model.lanes.start", int(start))
     final = view.text("PARALLEL_FINAL_LANE")
@@ -152,45 +168,47 @@ def lanes(view: View) -> None:
 
 
 def depth(view: View) -> None:
-    loops = view.number("NUM_LOOPS")
+    loops, at = view.number("NUM_LOOPS"), view.number("ENABLE_LOOPING_AT")
     recurring = view.whole_numbers("RECUR_LAYERS", "RECUR_LAYERS_STR")
     untied = (view.text("REPEAT_UNTIE_MLP") or "none").lower() not in ("none", "0", "")
-    first, last = view.number("LOOP_START"), view.number("LOOP_END")
+    ends = {"first": view.number("LOOP_START"), "last": view.number("LOOP_END")}
     if loops == 0 or (view.has("RECUR_LAYERS", "RECUR_LAYERS_STR") and not recurring):
         view.choose("model/depth", "unet")
         return
-    if loops or recurring or first is not None or last is not None:
-        kinds = ("loop", "loop_two_phase", "mini_recurrence")
-        wanted = "mini_recurrence" if untied else "loop"
-        if untied or view.choices.get("model/depth") not in kinds:
-            view.choose("model/depth", wanted)
+    mini = untied or view.choices.get("model/depth") == "mini_recurrence"
+    if mini:
+        _mini_recurrence(view, recurring, untied)
+    elif loops or recurring or any(end is not None for end in ends.values()):
+        view.choose("model/depth", "loop")
+        if recurring:
+            ends = {"first": min(recurring), "last": max(recurring)}
+        for key, value in ends.items():
+            if value is not None:
+                view.set(f"model.depth.{key}", int(value))
+        if loops or recurring:
+            view.set("model.depth.passes", int(loops or 1) + 1)
+    _depth_start(view, at)
+
+
+def _mini_recurrence(view: View, recurring: list[int], untied: bool) -> None:
+    view.choose("model/depth", "mini_recurrence")
     if recurring:
-        first, last, loops = min(recurring), max(recurring), loops or 1
-    for key, value in (("first", first), ("last", last)):
-        if value is not None:
-            view.set(f"model.depth.{key}", int(value))
-    if loops and view.choices.get("model/depth") != "mini_recurrence":
-        view.set("model.depth.passes", int(loops) + 1)
-    at = view.number("ENABLE_LOOPING_AT")
-    if at is not None:
-        view.set("model.depth.at", at)
-    _recurrence_start(view)
+        view.set("model.depth.repeated", recurring)
+    if view.has("REPEAT_UNTIE_MLP"):
+        view.set("model.depth.untied_mlps", untied)
+    if untied and view.whole_numbers("REPEAT_UNTIE_MLP_LAYERS") not in ([], recurring):
+        view.note("REPEAT_UNTIE_MLP_LAYERS", "not expressed", "golf unties the MLPs of all repeated layers, or of none")
 
 
-def _recurrence_start(view: View) -> None:
-    """golf switches depth by the share of the budget that is used; the scripts of 31 March to 4 April by step."""
-    step, steps = view.number("RECUR_START_STEP"), view.current("budget.max_steps")
-    if step is None:
+def _depth_start(view: View, at: float | int | None) -> None:
+    """By step from 31 March to 4 April, by the share of the clock afterwards."""
+    step = view.number("RECUR_START_STEP")
+    if view.choices.get("model/depth") not in ("loop", "mini_recurrence"):
         return
-    published = get(view.base, "published.steps")
-    if not view.current("budget.max_seconds") and steps:
-        view.set("model.depth.at", round(step / steps, 4))
-    elif isinstance(published, int | float) and published:
-        view.set("model.depth.at", round(step / published, 4))
-        view.note("RECUR_START_STEP", "translated", f"as a share of the {published:g} steps of the published run")
-    else:
-        text = f"golf switches by the share of the budget: type model.depth.at=<{step:g} / steps of the run>"
-        view.note("RECUR_START_STEP", "not expressed", text)
+    if step is not None:
+        view.set("model.depth.start_step", int(step))
+    if at is not None or step is not None:
+        view.set("model.depth.at", at or 0.0)
 
 
 def first_attention(view: View) -> None:
@@ -213,7 +231,6 @@ def objective(view: View) -> None:
 
 ARCHITECTURE: dict[Rule, tuple[str, ...]] = {
     rope: ("ROPE_DIMS", "ROPE_TRAIN_SEQ_LEN", "ROPE_YARN"),
-    exclusive_attention: ("XSA_LAST_N",),
     bigram: ("BIGRAM_VOCAB_SIZE", "BIGRAM_DIM"),
     gates: (
         *("GATED_ATTN_ENABLED", "GATED_ATTN_INIT_STD", "ATTN_OUT_GATE_ENABLED", "SPARSE_ATTN_GATE_ENABLED"),
@@ -228,6 +245,7 @@ ARCHITECTURE: dict[Rule, tuple[str, ...]] = {
         *("NUM_LOOPS", "LOOP_START", "LOOP_END", "ENABLE_LOOPING_AT", "RECUR_LAYERS", "RECUR_LAYERS_STR"),
         *("RECUR_START_STEP", "REPEAT_UNTIE_MLP", "REPEAT_UNTIE_MLP_LAYERS"),
     ),
+    exclusive_attention: ("XSA_LAST_N",),
     first_attention: ("DISABLE_LAYER0_ATTN",),
     objective: ("MTP_NUM_HEADS", "MTP_LOSS_WEIGHT"),
 }

@@ -13,7 +13,7 @@ from golf.progress import Progress
 
 
 class Visit(NamedTuple):
-    """One visit of one block: take in a skip with row `pop` of the skip weights before it, remember its output if `push`.
+    """One visit of a block: take in a skip with row `pop` of the skip weights before it, remember its output if `push`.
 
     layer, mlp_layer: whose attention and MLP matrices are used; None = the block's own. An index from the number of
     layers on means one of the extra MLPs of the plan.
@@ -40,7 +40,7 @@ class Phase(NamedTuple):
 class DepthPlan(NamedTuple):
     """Phases in order. blocks: blocks to build; layers: those that have matrices of their own (the first ones).
 
-    extra_mlps: layers of which a further MLP exists, index `layers` + position; it starts as a copy when its phase does.
+    extra_mlps: layers of which a further MLP exists, index `layers` + position; it starts as a copy.
     """
 
     phases: tuple[Phase, ...]

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from golf import cli
-from golf.config.compose import Composer, conf_dir
+from golf.config.check import find
+from golf.config.compose import Composer
 from golf.config.translate import KNOWN, RULES, View, apply_all, published_folder, translate
 from golf.config.translate_command import read_command
 from golf.config.translate_names import DIRECT, INERT, LATER, OFF, OWN
@@ -61,13 +62,16 @@ CONTEXTS = {
     "EMBED_LR=0.6": None,
     "SKIP_GATES_ENABLED=1": "model/skips=gated",
     "PARALLEL_RESIDUAL=1 PARALLEL_START_LAYER=7": "model.lanes.start=7",
-    "PARALLEL_START_LAYER=8 PARALLEL_FINAL_LANE=mean": "model/lanes=lambdas",
+    "PARALLEL_START_LAYER=8 PARALLEL_FINAL_LANE=mean": "model/lanes=parallel",
     "PARALLEL_RESIDUAL_START=7": "model.residual.start=7",
     "PARALLEL_RESIDUAL_START=-1": None,
     "NUM_LOOPS=2 LOOP_START=3 LOOP_END=5 ENABLE_LOOPING_AT=0.35": "model.depth.passes=3",
     "NUM_LOOPS=0 ENABLE_LOOPING_AT=0.5": None,
-    "RECUR_LAYERS=4,5 RECUR_START_STEP=3000 ITERATIONS=6000 MAX_WALLCLOCK_SECONDS=0": "model.depth.at=0.5",
-    "RECUR_LAYERS=4,5 REPEAT_UNTIE_MLP=full": "model/depth=mini_recurrence",
+    "RECUR_LAYERS=4,5 RECUR_START_STEP=3000": "model.depth.start_step=3000",
+    "RECUR_LAYERS_STR=4,5 REPEAT_UNTIE_MLP=full REPEAT_UNTIE_MLP_LAYERS=4,5": "model.depth.repeated=[4,5]",
+    "XSA_LAST_N=11 NUM_LAYERS=11 NUM_LOOPS=2 LOOP_START=4 LOOP_END=5": "model.xsa.count=block",
+    "ROPE_DIMS=16 TRAIN_SEQ_LEN=2048": "model.rope.bf16_frequencies=false",
+    "BIGRAM_VOCAB_SIZE=4096": "model.bigram.table_dtype=bfloat16",
     "DISABLE_LAYER0_ATTN=1": "model.residual.attention_free=[0]",
     "MTP_NUM_HEADS=2 MTP_LOSS_WEIGHT=0.2": "model.objective.heads=2",
     "MTP_NUM_HEADS=0 MTP_LOSS_WEIGHT=0.2": None,
@@ -92,8 +96,6 @@ CONTEXTS = {
     "GPTQ_RESERVE_MS=14000": "budget.reserve_seconds=14.0",
     "NPROC=2": "hardware.devices=2",
 }
-# Options of the records' networks; until conf/ has them at all, their overrides are checked as text only.
-NETWORKS = (conf_dir() / "model" / "xsa").is_dir()
 EXAMPLES |= {name: "0.5" for name, (_, kind) in DIRECT.items() if kind == "float" and name not in EXAMPLES}
 EXAMPLES |= {name: "4" for name, (_, kind) in DIRECT.items() if kind == "int" and name not in EXAMPLES}
 RECORD = """
@@ -134,10 +136,8 @@ def test_every_direct_variable_composes(baseline):
     text = " ".join(f"{name}={shlex.quote(EXAMPLES[name])}" for name in DIRECT)
     found, view = overrides_of(text, baseline)
     assert len(found) == len({key for key, _ in DIRECT.values()})
-    pending = () if NETWORKS else ("model.softcap.cap", "model.residual.norm_scale")
-    found = [text for text in found if not text.startswith(pending)] if pending else found
     config = baseline[0].compose(["experiment=baseline", *found])
-    for key in {key for key, _ in DIRECT.values()}.difference(pending):
+    for key, _ in DIRECT.values():
         value = config
         for part in key.split("."):
             value = value[part]
@@ -149,8 +149,7 @@ def test_every_rule_composes(text, baseline):
     found, view = overrides_of(text, baseline)
     expected = CONTEXTS[text]
     assert expected is None or expected in found
-    if NETWORKS or not any(override.startswith(("model/", "model.")) for override in found):
-        assert not found or baseline[0].compose(["experiment=baseline", *found])
+    assert not found or find(baseline[0].compose(["experiment=baseline", *found])).errors == []
     told = {note.name for note in view.notes}
     assert found or told >= set(view.variables)
 
@@ -161,7 +160,7 @@ def test_tables_do_not_overlap_and_rules_are_covered():
     tried = " ".join(CONTEXTS)
     untried = {name for names in RULES.values() for name in names if f"{name}=" not in tried}
     assert untried == {
-        *("BETA1", "RECUR_LAYERS_STR", "REPEAT_UNTIE_MLP_LAYERS", "SPARSE_ATTN_GATE_INIT_STD", "EMBED_DIM"),
+        *("BETA1", "SPARSE_ATTN_GATE_INIT_STD", "EMBED_DIM"),
         *("NPROC_PER_NODE", "NUM_GPUS", "WORLD_SIZE"),
     }
 
