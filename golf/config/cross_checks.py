@@ -11,6 +11,7 @@ from typing import Any
 
 from golf.config.callback_checks import monitors, starts
 from golf.config.code import to_override
+from golf.config.model_checks import model_parts
 from golf.config.moved import MOVED
 from golf.config.nearest import nearest
 from golf.config.tokenizer_size import tokenizer_size
@@ -190,6 +191,10 @@ def schedule_fractions(config: Config) -> list[str]:
 
 def _fractions_of(node: Config, path: str) -> list[str]:
     lines, total = [], 0.0
+    stages = node.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, list) and stage and isinstance(stage[0], int | float) and not 0 <= stage[0] < 1:
+            lines.append(f"{path}.stages: a stage at {stage[0]} would never begin; type shares from 0 to below 1")
     for key, value in node.items():
         if not str(key).endswith("_fraction") or isinstance(value, bool) or not isinstance(value, int | float):
             continue
@@ -282,6 +287,7 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     schedule_fractions,
     averaging,
     vocabulary,
+    model_parts,
     qat_start,
     monitors,
     starts,

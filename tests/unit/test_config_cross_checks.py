@@ -80,6 +80,18 @@ CASES = [
     ),
     ("starts", {"init_from": "a", "ckpt_path": None}, {"init_from": "a", "ckpt_path": "b"}, "leave init_from out"),
     ("starts", {"trainer": {"profiler": None}}, {"trainer": {"profiler": "simpel"}}, "type trainer.profiler=simple"),
+    (
+        "model_parts",
+        {"model": {"num_layers": 11, "xsa": {"last_n": 11}}},
+        {"model": {"num_layers": 11, "xsa": {"last_n": 12}}},
+        "type model.xsa.last_n=11",
+    ),
+    (
+        "schedule_fractions",
+        {"schedule": {"seq_len": {"stages": [[0, 256], [0.5, 512]]}}},
+        {"schedule": {"seq_len": {"stages": [[0, 256], [1.2, 512]]}}},
+        "would never begin",
+    ),
     ("as_run", {"quant": {}}, {"optim": {}, "quant": {}}, "type quant=int8_rows"),
 ]
 

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 
 from golf.files import write_atomically
+from golf.loop import to_device, training_loss
 from golf.training.callbacks.base import GolfCallback
+from golf.training.toggles import forward_differences
+
+LONGEST_PROBE = 256  # tokens on which techniques are put aside
 
 
 class LivenessCallback(GolfCallback):
@@ -18,17 +22,33 @@ class LivenessCallback(GolfCallback):
 
     def __init__(self) -> None:
         self._initial: dict[str, Any] = {}
-        self._lr: list[float] = []
+        self._since: dict[str, dict[str, float]] = {}  # technique -> when it was switched on in this process
+        self._phase = 0
+        self._qat_difference = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         session = pl_module.session
         self._initial = {name: p.detach().to("cpu", copy=True) for name, p in session.net.named_parameters()}
+
+    def on_step_start(self, session: Any, trainer: Any) -> None:
+        net = session.net
+        if net.phase != self._phase:
+            self._phase = net.phase
+            self._note(session, "depth")
+        if net.quantise and "qat" not in self._since:
+            self._note(session, "qat")
+            self._qat_difference = compiled_difference(session)
+
+    def _note(self, session: Any, technique: str) -> None:
+        progress = session.clock.progress(session.step)
+        self._since[technique] = {"step": session.step, "fraction": progress.fraction, "seconds": progress.seconds}
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         session = pl_module.session
         if session.rank or not session.step:
             return
         entries = self._groups(session) + self._schedules(session) + self._average(session)
+        entries += self._parts(session) + self._depth(session) + self._qat(session)
         write_atomically(session.folder / "liveness.json", json.dumps({"schema": 1, "techniques": entries}, indent=1))
         dead = [entry["technique"] for entry in entries if not entry["alive"]]
         if dead and not trainer.fast_dev_run:
@@ -58,6 +78,31 @@ class LivenessCallback(GolfCallback):
             entries.append({"technique": technique, "alive": alive, "first": first[name], "last": value})
         return entries
 
+    def _parts(self, session: Any) -> list[dict[str, Any]]:
+        """Every part of the network that can be put aside: how much a logit changes without it."""
+        ids_BT = session.stream.batch(0, session.rank, session.world).inputs_BT[:1, :LONGEST_PROBE].to(session.device)
+        differences = forward_differences(session.net, ids_BT)
+        return [
+            {"technique": n, "alive": change > 0, "largest_logit_change": change} for n, change in differences.items()
+        ]
+
+    def _depth(self, session: Any) -> list[dict[str, Any]]:
+        """A plan with phases has to reach the last one: that is what is exported."""
+        last = len(session.net.plan.phases) - 1
+        if not last:
+            return []
+        reached = session.net.phase == last or bool(session.interrupted)
+        entry = {"technique": "model.depth (last phase)", "alive": reached, "phase": session.net.phase, "of": last}
+        return [entry | ({"since": self._since["depth"]} if "depth" in self._since else {})]
+
+    def _qat(self, session: Any) -> list[dict[str, Any]]:
+        """Fake quantisation has to change the training forward, as it is compiled, at the step it is switched on."""
+        if session.qat is None:
+            return []
+        entry = {"technique": "qat", "alive": self._qat_difference > 0 or bool(session.interrupted)}
+        entry |= {"loss_change_at_switch": self._qat_difference, "matrices": len(session.qat.formats)}
+        return [entry | ({"since": self._since["qat"]} if "qat" in self._since else {})]
+
     def _average(self, session: Any) -> list[dict[str, Any]]:
         if session.average is None:
             return []
@@ -65,6 +110,19 @@ class LivenessCallback(GolfCallback):
         differing = sum(not torch.equal(averaged[n], p.detach()) for n, p in session.net.named_parameters())
         name = f"average ({type(session.average).__name__})"
         return [{"technique": name, "alive": differing > 0, "tensors_differing": differing, "tensors": len(averaged)}]
+
+
+def compiled_difference(session: Any) -> float:
+    """Change of a training batch's loss by fake quantisation, in the forward that training runs (compiled or not)."""
+    net, stream = session.net, session.stream
+    batch = to_device(stream.batch(session.step * session.accumulate, session.rank, session.world), session.device)
+    batch = session.schedules.resized(batch, session.rates)
+    session.clock.pause()  # a measurement, not training
+    losses = []
+    for net.quantise in (False, True):
+        losses.append(float(training_loss(net, batch, stream).detach()))
+    session.clock.start()
+    return abs(losses[1] - losses[0])
 
 
 def _limits(clock: Any) -> tuple[int, float, int]:
