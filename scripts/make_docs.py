@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Writes the pages of docs/ that follow from conf/: every technique with its source, its published gain and the override
 that switches it on, and every published record. Run it after changing conf/: python scripts/make_docs.py"""
 
@@ -58,7 +59,7 @@ def techniques() -> str:
         ]
         for group in groups:
             for path in sorted((CONF / group).glob("*.yaml")):
-                if path.stem in ("as_run",):
+                if path.stem in ("as_run", "none"):
                     continue
                 comments = comments_of(path)
                 text = " ".join(comments[1:])
