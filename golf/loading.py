@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def load(path: str | Path, export: str | None = None, tokenizer: str | None = No
     if found.is_dir():
         net, identity, run = _load_run(found, export)
     else:
-        net, identity = open_artifact(found)
         run = _run_of(found)
+        net, identity = open_artifact(found, own_targets(run.config) if run else ())
     net.seq_len = run.config["data"]["seq_len"] if run else None
     if tokenizer:
         net.tokenizer = _require_same(load_tokenizer(tokenizer), tokenizer, identity)
@@ -40,12 +41,15 @@ def load(path: str | Path, export: str | None = None, tokenizer: str | None = No
     return net.eval()
 
 
-def open_artifact(path: Path) -> tuple[Any, dict[str, Any]]:
-    """(network with the artifact's weights, identity of its tokenizer). Nothing but golf's own models can be built."""
+def open_artifact(path: Path, trusted: Iterable[str] = ()) -> tuple[Any, dict[str, Any]]:
+    """(network with the artifact's weights, identity of its tokenizer).
+
+    Nothing but golf's own models can be built, and the `trusted` targets of the run that an artifact belongs to.
+    """
     from golf.codec.artifact import read_artifact
 
     artifact = read_artifact(path)
-    net = build_network(artifact.network, str(path))
+    net = build_network(artifact.network, str(path), trusted)
     from golf.training.checkpointing import load_weights
 
     load_weights(net, artifact.quantised.dequantise())
@@ -73,14 +77,19 @@ def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, 
     return net, {}
 
 
-def build_network(node: dict[str, Any], where: str) -> Any:
-    """Build a network from a config node of unknown origin: every target must be one of golf's models.
+def own_targets(config: dict[str, Any]) -> list[str]:
+    """Targets of a run's network that are not golf's: the techniques of whoever made the run."""
+    return sorted({target for target in _targets(config["model"]) if not target.startswith("golf.models.")})
+
+
+def build_network(node: dict[str, Any], where: str, trusted: Iterable[str] = ()) -> Any:
+    """Build a network from a config node of unknown origin: every target must be one of golf's models, or trusted.
 
     Raises:
         UserError: a target outside golf.models.
     """
     for target in _targets(node):
-        if not target.startswith("golf.models."):
+        if not target.startswith("golf.models.") and target not in trusted:
             raise UserError(f"{where} wants to build '{target}', which is not one of golf's models: refused")
     return build(node)
 
@@ -136,7 +145,7 @@ def _load_run(folder: Path, export: str | None) -> tuple[Any, dict[str, Any], An
     name = export or run.config["export"]
     identity: dict[str, Any] = {}
     if run.artifact(name).is_file():
-        net, identity = open_artifact(run.artifact(name))
+        net, identity = open_artifact(run.artifact(name), own_targets(run.config))
     elif export:
         names = ", ".join(exports_of(folder)) or "(none yet)"
         raise UserError(f"{folder} has no packed export '{export}': type export= one of {names}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
+from golf.loading import exports_of, own_targets
 from golf.pipeline.run_folder import RunFolder, open_run_folder
 from golf.pipeline.scoring import score_artifact
 from golf.pipeline.stage import fingerprint
@@ -36,7 +37,8 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
     say = run.say if run else print
     say(f"scoring {artifact} ({artifact.stat().st_size:,} bytes) on {data['folder']}")
     upstream = options["upstream"]
-    ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say, upstream)
+    trusted = own_targets(run.config) if run else ()
+    ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say, upstream, trusted)
     write_atomically(place / "protocol.json", json.dumps({"eval": options["eval"], "data": data}, indent=1))
     if run is not None:
         from golf.report.html import write_report
@@ -56,8 +58,6 @@ def locate_artifact(options: dict[str, Any]) -> tuple[Path, RunFolder | None]:
         UserError: nothing there; names the exports a run has.
     """
     if options["run"]:
-        from golf.loading import exports_of
-
         run = open_run_folder(options["run"])
         artifact = run.artifact(options["export"])
         if not artifact.is_file():

@@ -18,7 +18,7 @@ from golf.config.build import build
 from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 from golf.interop.ptz import write_ptz
-from golf.loading import open_artifact
+from golf.loading import open_artifact, own_targets
 from golf.models.roles import roles_of
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.scoring import score_artifact
@@ -124,7 +124,7 @@ def _verify(run: RunFolder, quantised: Path, artifact: Path) -> tuple[Iterable[P
     expected = QuantisedState.load(quantised).dequantise()
     if not same_state(read_artifact(artifact).quantised.dequantise(), expected):
         raise VerificationFailed(f"{artifact} does not decode to the tensors that were packed: do not ship it")
-    net, _ = open_artifact(artifact)
+    net, _ = open_artifact(artifact, own_targets(run.config))
     ids_BT = torch.arange(16, dtype=torch.int64).remainder(net.vocab_size).view(1, 16)
     with torch.no_grad():
         if not torch.isfinite(net.eval()(ids_BT)).all():
@@ -141,6 +141,13 @@ def _score(
     output = folder / "scores.json"
     data = {"folder": prepared.folder, "tokenizer": prepared.tokenizer_path}
     ladder = score_artifact(
-        artifact, data, config["eval"], config["hardware"], config["data"]["seq_len"], output, run.say
+        artifact,
+        data,
+        config["eval"],
+        config["hardware"],
+        config["data"]["seq_len"],
+        output,
+        run.say,
+        trusted=own_targets(run.config),
     )
     return [output], {"ladder": ladder}

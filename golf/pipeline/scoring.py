@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +109,21 @@ def score_artifact(
     output: Path,
     say: Callable[[str], None],
     upstream: dict[str, Any] | None = None,
+    trusted: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Score a packed file in a fresh process.
 
     Args:
         data: folder and tokenizer path of the validation split. upstream: what a .ptz does not say (see loading.py).
+        trusted: targets outside of golf that the network may be built from.
 
     Raises:
         UserError, VerificationFailed: what the fresh process said.
     """
     request = output.with_name("request.json")
     body = {"artifact": str(artifact), "data": data, "eval": eval_node, "hardware": hardware, "seq_len": seq_len}
-    write_atomically(request, json.dumps({**body, "output": str(output), "upstream": upstream}, indent=1))
+    body |= {"output": str(output), "upstream": upstream, "trusted": list(trusted), "import_path": sys.path}
+    write_atomically(request, json.dumps(body, indent=1))
     code, complaint = _fresh_process([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
     if code == UserError.exit_code:
         raise UserError(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
@@ -164,13 +167,16 @@ def main(argv: list[str]) -> int:
 
     request = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     artifact, output = Path(request["artifact"]), Path(request["output"])
+    sys.path += [folder for folder in request["import_path"] if folder not in sys.path]
     torch.set_num_threads(request["hardware"]["threads"])
     device = torch_device(request["hardware"])
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     prepared = open_folder(request["data"]["folder"], request["data"]["tokenizer"], require_train=False)
     upstream = artifact.suffix == ".ptz"
-    net, identity = open_upstream(artifact, request["upstream"]) if upstream else open_artifact(artifact)
+    net, identity = (
+        open_upstream(artifact, request["upstream"]) if upstream else open_artifact(artifact, request["trusted"])
+    )
     require_tokenizer(identity, prepared.tokenizer())
     source = sha256_of(artifact)
     entries: list[dict[str, Any]] = []

@@ -24,6 +24,7 @@ from golf.submission.source import (
     collect_references,
     core_modules,
     owners_of_names,
+    user_modules,
 )
 
 PROGRAM = ("golf.script", "Program")
@@ -53,10 +54,12 @@ def flatten(config: dict[str, Any], data_folder: str | None = None, tokenizer_sh
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
     """
     expression, imports = program_expression(config, data_folder or config["data"]["folder"], tokenizer_sha256)
-    modules = core_modules()
+    own = user_modules(module for module, _ in imports)
+    modules = core_modules() | own
     owners = owners_of_names(modules.values())
     roots = {name for _, name in {*imports, PROGRAM, MAIN}}
-    foreign = {name: (module, name) for module, name in imports if not module.startswith("golf.")}
+    packages = {"golf", *(module.split(".")[0] for module in own)}
+    foreign = {name: (module, name) for module, name in imports if module.split(".")[0] not in packages}
     missing = [f"{module}.{name}" for module, name in imports if module.startswith("golf.") and name not in owners]
     if missing:
         raise UserError(

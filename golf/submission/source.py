@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib.util
 import re
+import site
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,8 +80,8 @@ class Definition:
 class CoreModule:
     """One parsed core module."""
 
-    def __init__(self, name: str, path: Path):
-        self.name, self.path = name, path
+    def __init__(self, name: str, path: Path, packages: frozenset[str] = frozenset({"golf"})):
+        self.name, self.path, self.packages = name, path, packages  # packages whose modules go into the file
         self.source = path.read_bytes()
         self.tree = ast.parse(self.source, filename=str(path))
         self.docstring = ast.get_docstring(self.tree) or ""
@@ -102,7 +105,7 @@ class CoreModule:
                 self.definitions.append(Definition(self, names, node, begin, self.line_end(node)))
             previous_end = self.line_end(node)
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "golf":
+            if isinstance(node, ast.ImportFrom) and self.is_own(node.module):
                 self.golf_imports.update({alias.name: node.module or "" for alias in node.names})
         self.golf_names = {name for definition in self.definitions for name in definition.names} | {*self.golf_imports}
 
@@ -110,10 +113,14 @@ class CoreModule:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 self.imports[alias.asname or alias.name.partition(".")[0]] = (alias.name, "")
-        elif (node.module or "").split(".")[0] == "golf":
+        elif self.is_own(node.module):
             self.needs_first.append(node.module or "")
         elif node.module != "__future__":
             self.imports.update({alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names})
+
+    def is_own(self, module: str | None) -> bool:
+        """Whether an imported module goes into the file, too."""
+        return (module or "").split(".")[0] in self.packages
 
     # -- positions ----------------------------------------------------------------------------------------------------
     def offset(self, line: int, column: int) -> int:
@@ -146,7 +153,7 @@ class CoreModule:
             if name not in live_methods:
                 edits.append((self._method_begin(definition, method), self.line_end(method), b""))
         for node in ast.walk(definition.node):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "golf":
+            if isinstance(node, ast.ImportFrom) and self.is_own(node.module):
                 end = self.line_end(node)
                 blank = re.match(rb"\n*", self.source[end:])
                 edits.append((self.offset(node.lineno, 0), end + (blank.end() if blank else 0), b""))
@@ -231,6 +238,38 @@ def core_modules(root: Path | None = None) -> dict[str, CoreModule]:
             name = ".".join(["golf", *path.relative_to(root).with_suffix("").parts])
             found[name] = CoreModule(name, path)
     return found
+
+
+def user_modules(names: Iterable[str]) -> dict[str, CoreModule]:
+    """Modules of the user's own techniques, and what they import from each other; installed packages are not taken.
+
+    They obey the rules of the core: `from package.module import Name`, definitions and constants only.
+    """
+    found: dict[str, Path] = {}
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        path = own_source(name)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        imports = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
+        queue += [node.module for node in imports if node.module]
+    packages = frozenset({"golf", *(name.split(".")[0] for name in found)})
+    return {name: CoreModule(name, path, packages) for name, path in sorted(found.items())}
+
+
+def own_source(module: str) -> Path | None:
+    """The file of a module that is neither golf's nor the standard library's nor installed; None for the others."""
+    top = module.split(".")[0]
+    if top == "golf" or top in sys.stdlib_module_names or importlib.util.find_spec(top) is None:
+        return None
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    installed = {Path(folder).resolve() for folder in site.getsitepackages()}
+    path = Path(spec.origin).resolve()
+    return None if any(folder in path.parents for folder in installed) else path
 
 
 def owners_of_names(modules: Iterable[CoreModule]) -> dict[str, Definition]:
