@@ -56,7 +56,7 @@ def check_script(words: list[str]) -> None:
         assert len(overrides) == 1
         return
     assert set(flags) <= {"-m"}, words
-    if "model/mlp=swiglu" in overrides:
+    if "model/mlp=sine_squared" in overrides:
         return  # the worked example: test_two_files_make_a_technique executes it
     assert check_command(name, overrides, multirun="-m" in flags).errors == []
 
@@ -92,7 +92,7 @@ def test_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_two_files_make_a_technique(with_example: Path) -> None:
     """The README's example trains, packs, scores and exports, with nothing else touched."""
     assert sorted(Path(path).suffix for path in EXAMPLE) == [".py", ".yaml"]
-    command = next(words for _, words in FOUND if "model/mlp=swiglu" in words)
+    command = next(words for _, words in FOUND if "model/mlp=sine_squared" in words)
     quick = ["budget.max_steps=4", "eval.max_tokens=512", "data.train_tokens=60000", "data.val_tokens=4000"]
     done = subprocess.run(
         [sys.executable, *command[1:], *quick, "hardware=cpu", "hardware.compile=false", "hardware.threads=1"],
@@ -105,7 +105,7 @@ def test_two_files_make_a_technique(with_example: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sliding" in done.stdout
     [exported] = with_example.glob("runs/smoke/*/submission/default/train_gpt.py")
-    assert "class SwiGlu" in exported.read_text(encoding="utf-8")
+    assert "class SineSquared" in exported.read_text(encoding="utf-8")
 
 
 def test_linked_files_exist() -> None:
