@@ -18,16 +18,19 @@ class InputSmearGate(nn.Module):
     Args:
         inputs: leading channels that the gate reads (12 in the records).
         mask_document_start: nothing flows into a token of id `bos_id`.
+        trained: False leaves it the identity (record of 16 April 2026, whose gate was in no optimizer group).
     """
 
     roles: ClassVar[dict[str, str]] = {"weight": "gate", "share": "scalar"}
     before_norm: ClassVar[bool] = True
 
-    def __init__(self, width: int, inputs: int = 12, mask_document_start: bool = True, bos_id: int = 1):
+    def __init__(
+        self, width: int, inputs: int = 12, mask_document_start: bool = True, bos_id: int = 1, trained: bool = True
+    ):
         super().__init__()
         self.inputs = min(inputs, width)
-        self.weight = nn.Parameter(torch.zeros(1, self.inputs))
-        self.share = nn.Parameter(torch.zeros(1))
+        self.weight = nn.Parameter(torch.zeros(1, self.inputs), requires_grad=trained)
+        self.share = nn.Parameter(torch.zeros(1), requires_grad=trained)
         self.mask_document_start, self.bos_id = mask_document_start, bos_id
 
     def forward(self, x_BTD: Tensor, ids_BT: Tensor) -> Tensor:
