@@ -109,7 +109,7 @@ def show(argv: Sequence[str]) -> int:
 
     arguments = _show_parser().parse_intermixed_args(list(argv))
     config = compose(arguments.script, arguments.overrides, _existing(arguments.config_dir))
-    values = derived(config)
+    values = derived(config, parameters=arguments.json)
     if arguments.json:
         print(json.dumps({"config": config, "derived": values}, indent=1))
         return 0

@@ -1,7 +1,8 @@
 """`golf runs diff A B`: what differs between two experiments, runs or YAML files, as reviewers read records.
 
 Both sides are resolved configs; a run's is the one it was trained with (devices and data types already decided, where
-an experiment may still say auto). Invariant: two configs with no line between them build the same nodes. No torch.
+an experiment may still say auto). Invariant: two configs with no line between them build the same nodes. No torch,
+unless asked to count parameters.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     diff.add_argument("right", metavar="B", help="the same")
     diff.add_argument("--config-dir", type=Path, action="append", default=[], help="a further folder with groups")
     diff.add_argument("--json", action="store_true", help="machine-readable output")
+    diff.add_argument("--parameters", action="store_true", help="count the parameters of both (takes two seconds)")
     return top
 
 
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     """`golf runs …`: exit code 0, with or without differences."""
     arguments = parser().parse_args(list(argv))
     sides = [load(text, arguments.config_dir) for text in (arguments.left, arguments.right)]
-    found = differences(*sides)
+    found = differences(*sides, parameters=arguments.parameters)
     if arguments.json:
         names = {"left": arguments.left, "right": arguments.right}
         print(json.dumps({**names, "differences": [item.record() for item in found]}, indent=1))
@@ -129,12 +131,12 @@ def _read(path: Path) -> Config:
     return content
 
 
-def differences(left: Config, right: Config) -> list[Difference]:
+def differences(left: Config, right: Config, parameters: bool = False) -> list[Difference]:
     """All keys whose values differ, in the order of the left config, and what follows from them (group `derived`)."""
     from golf.config.derived import derived
 
     found = _compare(left, right, "", "")
-    values = derived(left), derived(right)
+    values = derived(left, parameters), derived(right, parameters)
     keys = dict.fromkeys([*values[0], *values[1]])
     sides = [(key, values[0].get(key, ABSENT), values[1].get(key, ABSENT)) for key in keys]
     return found + [Difference("derived", *side) for side in sides if side[1] != side[2]]

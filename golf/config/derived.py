@@ -1,6 +1,7 @@
 """What follows from a config and is therefore not asked for: shown by `golf show`, computed without torch.
 
-Each value says exactly what it is; a value that cannot be computed from the config alone is left out.
+Each value says exactly what it is; a value that cannot be computed from the config alone is left out. The number of
+parameters needs torch, so it is only there where it is asked for (`--json`).
 """
 
 from __future__ import annotations
@@ -8,14 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from golf.config.cross_checks import number
+from golf.errors import GolfError, UserError
 
 Config = dict[str, Any]
+# What may depend on the machine that trains, and no parameter depends on.
+MACHINE: Config = {"compute_dtype": "float32", "backend": {"_target_": "golf.models.attention.sdpa.Sdpa"}}
+DRAWS = ("normal_", "uniform_", "trunc_normal_", "orthogonal_", "kaiming_uniform_")
 
 
-def derived(config: Config) -> dict[str, Any]:
-    """Name → value: head width, parameters, micro-steps, tokens, in reading order."""
+def derived(config: Config, parameters: bool = False) -> dict[str, Any]:
+    """Name → value: head width, parameters (if asked for), micro-steps, tokens, in reading order.
+
+    Raises:
+        UserError: the parameters are asked for and the model cannot be built.
+    """
     values: dict[str, Any] = {}
     values.update(_model(config))
+    if parameters and _is_node(config.get("model")):
+        values["model.parameters"] = count_parameters(config)
     values.update(_steps(config))
     return values
 
@@ -28,32 +39,43 @@ def _model(config: Config) -> dict[str, Any]:
         values["model.head_width"] = int(width // heads)
     if width and mult:
         values["model.mlp_hidden"] = round(mult * width)
-    parameters = count_parameters(config)
-    if parameters:
-        values["model.parameters"] = parameters
     return values
 
 
-def count_parameters(config: Config) -> int | None:
-    """Parameters of the model, counted on a network without memory (torch's meta device); None if it cannot be built.
+def count_parameters(config: Config) -> int:
+    """Parameters of the model, counted on a network without memory (torch's meta device). Imports torch.
 
-    Only where torch is loaded already, or asked for: importing it takes longer than everything else here.
+    Raises:
+        UserError: the model cannot be built.
     """
-    import sys
-
-    if "torch" not in sys.modules:
-        return None
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from golf.config.build import build
-    from golf.errors import GolfError
+
+    class WithoutMemory(TorchFunctionMode):
+        """Matrices and tables are on the meta device, undrawn; vectors are real. (With `torch.device("meta")` PyTorch
+        computes on vectors by importing its compiler, which takes another second.)"""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name, named = getattr(func, "__name__", ""), kwargs or {}
+            if name in DRAWS:
+                return args[0] if args else named["tensor"]
+            return func(*args, **(named | {"device": "meta"} if name == "empty" else named))
 
     try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            net = build(config["model"])
-    except (GolfError, TypeError, KeyError):
-        return None
+        with WithoutMemory():
+            net = build({key: MACHINE.get(key, value) for key, value in config["model"].items()})
+    except GolfError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"model cannot be built ({type(error).__name__}: {said}): type golf check with it") from error
     return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
 
 
 def _steps(config: Config) -> dict[str, Any]:

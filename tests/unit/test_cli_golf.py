@@ -68,6 +68,14 @@ def test_show(capsys):
     assert json.loads(run(capsys, "show", "--json")[1])["derived"]["model.parameters"] == 17_059_912
 
 
+def test_a_model_that_cannot_be_built_is_one_line(capsys):
+    for override, word in (("model/depth=loop", "num_layers=6"), ("model.mlp=null", "TypeError")):
+        layers = "model.num_layers=4" if "loop" in override else "model.num_layers=2"
+        code, _, err = run(capsys, "show", override, layers, "--json")
+        assert (code, err.count("\n")) == (2, 1)
+        assert word in err
+
+
 def test_check(capsys):
     assert run(capsys, "check", "experiment=smoke")[0] == 0
     assert run(capsys, "check", "-m", "experiment=smoke", "seed=1,2", "optim.matrix_lr=.02,.04")[0] == 0

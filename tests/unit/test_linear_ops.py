@@ -13,7 +13,6 @@ from golf.errors import UserError
 from golf.models.layers import HeadLinear, Linear, rms_norm
 from golf.models.linear.blocks import block_linears, put_operation
 from golf.models.linear.fp8 import Fp8Linear, Fp8Linears
-from golf.models.linear.plain import PlainLinears
 from golf.models.linear.ternary import TernaryLinear, TernaryLinears
 
 
@@ -79,7 +78,6 @@ def test_float8_forward_and_gradient():
 
 def test_operations_are_put_on_the_matrices_of_the_blocks():
     model = TwoBlocks()
-    PlainLinears()(model)
     assert all(getattr(linear, "op", None) is None for linear in block_linears(model).values())
     assert len(block_linears(model)) == 4
     TernaryLinears(group=32)(model)

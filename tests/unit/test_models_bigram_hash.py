@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from golf.errors import UserError
-from golf.models.embedding.bigram_hash import BigramHash, bigram_buckets
+from golf.models.bigram.hashed import BigramHash, bigram_buckets
 from golf.models.roles import roles_of
 
 

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from golf.models.attention.grouped_query import GroupedQueryAttention
+from golf.models.attention.sdpa import Sdpa
+from golf.models.bigram.hashed import BigramHash
 from golf.models.depth import unet_depth
-from golf.models.embedding.bigram_hash import BigramHash
-from golf.models.embedding.composed import ComposedEmbedding
-from golf.models.embedding.smear_gate import SmearGate
 from golf.models.embedding.token import TokenEmbedding
 from golf.models.gpt import GPT
 from golf.models.initialise import BaselineInitialiser
@@ -19,11 +18,14 @@ from golf.models.mlp.relu_power import ReluPower
 from golf.models.residual.x0_mix import X0MixBlock
 from golf.models.roles import roles_of
 from golf.models.rope import Rope
+from golf.models.skips import PlainSkips
+from golf.models.smear.channel import SmearGate
+from golf.models.softcap import TanhSoftcap
 
 BIGRAM = partial(BigramHash, buckets=32, columns=8)
 
 
-def network(embedding, **changes) -> GPT:
+def network(embedding=TokenEmbedding, **changes) -> GPT:
     torch.manual_seed(3)
     parts = {
         "attention": GroupedQueryAttention,
@@ -31,6 +33,9 @@ def network(embedding, **changes) -> GPT:
         "residual": X0MixBlock,
         "rope": Rope,
         "depth": unet_depth,
+        "skips": PlainSkips,
+        "softcap": TanhSoftcap(),
+        "backend": Sdpa(),
         "initialise": BaselineInitialiser(),
         "compute_dtype": "float32",
     }
@@ -39,7 +44,7 @@ def network(embedding, **changes) -> GPT:
 
 @pytest.fixture
 def composed() -> GPT:
-    model = network(partial(ComposedEmbedding, bigram=BIGRAM, smear=SmearGate))
+    model = network(bigram=BIGRAM, smear=SmearGate)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -53,9 +58,8 @@ def test_bigram_before_the_norm_and_smear_after_it(composed):
     composed.blocks[0].register_forward_pre_hook(lambda module, arguments: found.append(arguments))
     composed.hidden(ids_BT)
     (x_BTD, context) = found[0]
-    embedding = composed.tok_emb
-    summed = embedding.weight[ids_BT] + embedding.bigram(ids_BT)
-    expected = embedding.smear(rms_norm(summed), ids_BT)
+    summed = composed.tok_emb.weight[ids_BT] + composed.bigram(ids_BT)
+    expected = composed.smear(rms_norm(summed), ids_BT)
     torch.testing.assert_close(x_BTD, expected)
     torch.testing.assert_close(context.x0_BTD, expected)
 
@@ -74,23 +78,22 @@ def test_the_model_stays_causal(composed):
 def test_names_and_roles(composed):
     roles = roles_of(composed)
     assert roles["tok_emb.weight"] == "embedding"
-    assert roles["tok_emb.bigram.embed.weight"] == "table"
-    assert roles["tok_emb.bigram.proj.weight"] == "matrix"
-    assert roles["tok_emb.bigram.scale"] == "scalar"
-    assert roles["tok_emb.smear.gate"] == "gate"
+    assert roles["bigram.embed.weight"] == "table"
+    assert roles["bigram.proj.weight"] == "matrix"
+    assert roles["bigram.scale"] == "scalar"
+    assert roles["smear.gate"] == "gate"
 
 
-def test_without_additions_it_is_the_token_embedding():
-    plain, empty = network(TokenEmbedding), network(ComposedEmbedding)
-    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), empty.state_dict().values(), strict=True))
-    ids_BT = torch.randint(0, 50, (2, 9))
-    assert torch.equal(plain(ids_BT), empty(ids_BT))
+def test_an_addition_that_draws_nothing_leaves_the_other_weights_as_they_are():
+    plain, smeared = network().state_dict(), network(smear=SmearGate).state_dict()
+    assert set(smeared) - set(plain) == {"smear.gate"}
+    assert all(torch.equal(value, smeared[name]) for name, value in plain.items())
 
 
 def test_table_is_stored_as_asked():
-    model = network(partial(ComposedEmbedding, table_dtype="bfloat16", bigram=partial(BIGRAM, table_dtype="bfloat16")))
-    assert model.tok_emb.weight.dtype == model.tok_emb.bigram.embed.weight.dtype == torch.bfloat16
-    assert model.tok_emb.bigram.proj.weight.dtype == torch.float32
+    model = network(partial(TokenEmbedding, table_dtype="bfloat16"), bigram=partial(BIGRAM, table_dtype="bfloat16"))
+    assert model.tok_emb.weight.dtype == model.bigram.embed.weight.dtype == torch.bfloat16
+    assert model.bigram.proj.weight.dtype == torch.float32
     model(torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.int64)).backward()
 
 

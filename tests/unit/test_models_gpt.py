@@ -6,6 +6,7 @@ import torch
 from golf.errors import UserError
 from golf.models.attention.causal import causal_attention, written_out_attention
 from golf.models.attention.grouped_query import GroupedQueryAttention
+from golf.models.attention.sdpa import Sdpa
 from golf.models.depth import plain_depth, unet_depth
 from golf.models.embedding.token import TokenEmbedding
 from golf.models.gpt import GPT
@@ -16,6 +17,8 @@ from golf.models.residual.pre_norm import PreNormBlock
 from golf.models.residual.x0_mix import X0MixBlock
 from golf.models.roles import ROLES, roles_of
 from golf.models.rope import Rope, rotate
+from golf.models.skips import PlainSkips
+from golf.models.softcap import TanhSoftcap
 
 TINY = {"vocab_size": 61, "num_layers": 3, "width": 32, "num_heads": 4, "num_kv_heads": 2, "mlp_mult": 2}
 BASELINE = {"vocab_size": 1024, "num_layers": 9, "width": 512, "num_heads": 8, "num_kv_heads": 4, "mlp_mult": 2}
@@ -24,7 +27,8 @@ BASELINE = {"vocab_size": 1024, "num_layers": 9, "width": 512, "num_heads": 8, "
 def build_gpt(sizes=TINY, residual=X0MixBlock, depth=unet_depth, **changes) -> GPT:
     torch.manual_seed(0)
     parts = {"embedding": TokenEmbedding, "attention": GroupedQueryAttention, "mlp": ReluPower, "rope": Rope}
-    other = {"residual": residual, "depth": depth, "initialise": BaselineInitialiser(), "compute_dtype": "float32"}
+    other = {"residual": residual, "depth": depth, "skips": PlainSkips, "softcap": TanhSoftcap(), "backend": Sdpa()}
+    other |= {"initialise": BaselineInitialiser(), "compute_dtype": "float32"}
     return GPT(**{**sizes, **parts, **other, **changes})
 
 
@@ -59,7 +63,7 @@ def test_shapes_losses_and_gradients(variant):
     inputs_BT, targets_BT = tokens()
     logits_BTV = model(inputs_BT)
     assert (logits_BTV.shape, logits_BTV.dtype) == ((2, 12, 61), torch.float32)
-    assert logits_BTV.abs().max() < model.logit_softcap
+    assert logits_BTV.abs().max() < model.softcap.cap
     nll_BT = model(inputs_BT, targets_BT, reduction="none")
     expected_BT = -logits_BTV.log_softmax(-1).gather(-1, targets_BT[..., None])[..., 0]
     tolerance = 1e-5 if model.compute_dtype == torch.float32 else 1e-2
@@ -107,7 +111,7 @@ def test_roles_are_complete_and_known():
     assert set(roles) == {name for name, _ in model.named_parameters()}
     assert set(roles.values()) <= set(ROLES)
     assert roles["blocks.0.attn.c_q.weight"] == roles["blocks.2.mlp.proj.weight"] == "matrix"
-    assert (roles["tok_emb.weight"], roles["lm_head.weight"], roles["skip_weights"]) == ("embedding", "head", "scalar")
+    assert (roles["tok_emb.weight"], roles["lm_head.weight"], roles["skips.weights"]) == ("embedding", "head", "scalar")
 
 
 def test_a_parameter_without_a_role_is_named():
@@ -192,6 +196,7 @@ def test_rms_norm_keeps_the_dtype_and_has_unit_scale():
 
 
 def test_unet_plan_of_nine_layers():
-    visits = unet_depth(9)
+    (phase,) = unet_depth(9).phases
+    visits = phase.visits
     assert [visit.push for visit in visits] == [True] * 4 + [False] * 5
     assert [visit.pop for visit in visits] == [None] * 4 + [0, 1, 2, 3, None]

@@ -2,8 +2,8 @@
 
 import torch
 
-from golf.models.embedding.smear_gate import SmearGate
 from golf.models.roles import roles_of
+from golf.models.smear.channel import SmearGate
 
 IDS = torch.zeros(2, 7, dtype=torch.int64)
 

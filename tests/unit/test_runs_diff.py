@@ -20,8 +20,8 @@ def run(capsys, *argv):
     return code, captured.out, captured.err
 
 
-def found(capsys, left, right):
-    code, out, err = run(capsys, "diff", str(left), str(right), "--json")
+def found(capsys, left, right, *flags):
+    code, out, err = run(capsys, "diff", str(left), str(right), "--json", *flags)
     assert (code, err) == (0, "")
     return {item["key"]: item for item in json.loads(out)["differences"]}
 
@@ -38,7 +38,7 @@ def test_experiments_side_by_side(capsys):
 
 
 def test_what_follows_is_told_too(capsys):
-    items = found(capsys, "baseline", "layers11")
+    items = found(capsys, "baseline", "layers11", "--parameters")
     assert items["model.num_layers"] == {
         "group": "model",
         "key": "model.num_layers",
@@ -47,7 +47,8 @@ def test_what_follows_is_told_too(capsys):
         "right": 11,
     }
     assert (items["model.parameters"]["left"], items["model.parameters"]["right"]) == (17_059_912, 20_734_552)
-    assert "17,059,912" in run(capsys, "diff", "baseline", "layers11")[1]
+    assert "17,059,912" in run(capsys, "diff", "baseline", "layers11", "--parameters")[1]
+    assert "model.parameters" not in found(capsys, "baseline", "layers11")
 
 
 def test_options_with_other_keys(capsys):

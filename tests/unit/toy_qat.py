@@ -12,15 +12,21 @@ class RoundedMlp:
 
     def __init__(self, grid: float = 0.25, start_fraction: float = 0.5):
         self.grid, self.start_fraction = grid, start_fraction
-        self.active = False
+        self.net: Any = None
+        self.formats: dict[str, Any] = {}
 
     def attach(self, net: Any) -> None:
-        for block in net.blocks:
+        self.net = net
+        for index, block in enumerate(net.blocks):
+            self.formats[f"blocks.{index}.mlp"] = self.grid
             block.mlp.register_forward_hook(self._round)
 
     def set_progress(self, progress: Progress) -> None:
-        self.active = progress.fraction >= self.start_fraction
+        self.net.quantise = progress.fraction >= self.start_fraction
+
+    def forwards(self) -> tuple[bool, ...]:
+        return False, True
 
     def _round(self, module: Any, inputs: Any, output: Any) -> Any:
         rounded = (output / self.grid).round() * self.grid
-        return output + (rounded - output).detach() if self.active else output
+        return output + (rounded - output).detach() if self.net.quantises() else output

@@ -39,7 +39,9 @@ class LowRankWeights:
                 continue
             weight, rank = linear.weight.detach().float(), self.rank
             linear.left = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-            linear.right = nn.Parameter(torch.randn_like(weight[:1].expand(rank, -1)) * weight.shape[1] ** -0.5)
+            linear.right = nn.Parameter(
+                nn.init.normal_(weight.new_empty(rank, weight.shape[1]), std=weight.shape[1] ** -0.5)
+            )
             if not weight.is_meta and weight.abs().max() > 0:
                 U, S, Vt = torch.linalg.svd(weight, full_matrices=False)
                 linear.left.copy_(U[:, :rank] * S[:rank].sqrt())
