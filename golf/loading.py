@@ -65,6 +65,7 @@ def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, 
     """
     from golf.interop.ptz import read_ptz
     from golf.interop.upstream import upstream_model_node
+    from golf.interop.upstream_names import from_upstream
     from golf.training.checkpointing import load_weights
 
     state = read_ptz(path).dequantise()
@@ -72,7 +73,8 @@ def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, 
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     node = upstream_model_node(shapes, scripts, compute_dtype=settings["compute_dtype"])
     net = build_network(node, str(path))
-    load_weights(net, state)
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    load_weights(net, from_upstream(state, expected))
     net.config = node
     return net, {}
 

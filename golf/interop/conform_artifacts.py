@@ -60,7 +60,8 @@ def check_artifact(path: Path, entry: Mapping[str, Any]) -> list[Check]:
 def compare_loss(vector: str, state: Mapping[str, torch.Tensor], entry: Mapping[str, Any]) -> Check:
     """Mean loss of the dequantised network."""
     case = entry["eval"]
-    model = build_upstream_model(state, entry["model"])
+    # Documents start at position 0 only, so that a smear gate's mask makes no difference.
+    model = build_upstream_model(state, entry["model"], {"smear": {"bos_mask": True}})
     tokens = generate_tokens(case["token_seed"], case["vocab"], case["B"], case["T"], (0,))
     with torch.no_grad():
         mean = float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").double().mean())

@@ -1,18 +1,21 @@
 """Conformance of whole networks: spec.json says what the network is, vectors.safetensors and grads.json what it gives.
 
 Per-token losses, logits and hidden states in float32, and the l2 norm of every parameter's gradient of the mean loss.
-Random weights make the mean loss insensitive; the per-token losses and the gradients are what tells.
+Random weights make the mean loss insensitive; the per-token losses and the gradients are what tells. Gradients are
+compared tensor by tensor of the script: those of a bank are stacked from ours. A null gradient takes no part.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from golf.interop.conform_cases import fake_quantised, phase_of, repeat_mlps_copied, rounded_frequencies
 from golf.interop.conform_result import Check, failed, max_difference, measured, relative_difference, unsupported
 from golf.interop.conform_weights import generate_tokens, generate_weights
 from golf.interop.upstream import (
@@ -21,10 +24,21 @@ from golf.interop.upstream import (
     refuse_unknown_settings,
     upstream_model_node,
 )
+from golf.interop.upstream_names import Piece, back_to_upstream, pieces_of
 
 MEAN_LOSS_TOLERANCE = 1e-4
 TOKEN_TOLERANCE = 1e-3  # nll, logits, hidden: absolute
 GRADIENT_TOLERANCE = 1e-3  # l2 norms: relative
+
+
+class Subject(NamedTuple):
+    """One network and what is known of it."""
+
+    vector: str
+    spec: Mapping[str, Any]
+    model: Any
+    shapes: Mapping[str, Any]
+    pieces: list[Piece]
 
 
 def check_model_folder(folder: Path) -> list[Check]:
@@ -40,107 +54,130 @@ def check_model_folder(folder: Path) -> list[Check]:
         return [unsupported(vector, name, "network", str(reason)) for name in cases]
     state = dict(generate_weights(spec["weights"]["seed"], spec["weights"]["tensors"]))
     model = build_upstream_model(state, settings, spec.get("structure"))
+    del state
     from safetensors.torch import load_file
 
     vectors = load_file(str(folder / "vectors.safetensors"))
     grads_file = folder / "grads.json"
     grads = json.loads(grads_file.read_text(encoding="utf-8")) if grads_file.exists() else {}
+    subject = Subject(vector, spec, model, shapes, pieces_of(shapes))
     results: list[Check] = []
     for name, case in cases.items():
-        reason = unsupported_case(name, case)
-        if reason:
-            results.append(unsupported(vector, name, "case", reason))
-            continue
-        results += check_case(vector, name, case, spec, model, vectors, grads.get(name))
+        try:
+            results += check_case(subject, name, case, vectors, grads.get(name))
+        except UnsupportedNetwork as reason:
+            results.append(unsupported(vector, name, "case", str(reason)))
     return results
-
-
-def unsupported_case(name: str, case: Mapping[str, Any]) -> str:
-    """Why a case cannot be run on a baseline-family network, or an empty string."""
-    if case.get("cu_seqlens"):
-        return "document-masked attention (cu_seqlens)"
-    if name in ("train_mode_fake_quant", "training_objective", "one_repeat"):
-        return f"case {name}"
-    return ""
 
 
 def check_case(
-    vector: str,
+    subject: Subject,
     name: str,
     case: Mapping[str, Any],
-    spec: Mapping[str, Any],
-    model: Any,
     vectors: Mapping[str, torch.Tensor],
     grads: Mapping[str, Any] | None,
 ) -> list[Check]:
-    """Compare one case; `bf16_rope_freqs` is run with the stored rotary frequencies rounded to bfloat16."""
+    """Compare one case under everything its name and settings ask for."""
+    spec, model = subject.spec, subject.model
     tokens = generate_tokens(case["token_seed"], spec["vocab"], case["B"], case["T"], case.get("bos_positions", ()))
     stored = vectors.get(f"{name}.tokens")
     if stored is not None and not torch.equal(tokens, stored.long()):
-        return [failed(vector, name, "tokens", "the token rule does not reproduce the stored tokens")]
-    exact_frequencies = model.rope.inv_freq.clone()
-    if name.startswith("bf16_rope_freqs"):
-        model.rope.inv_freq.copy_(exact_frequencies.to(torch.bfloat16).float())
+        return [failed(subject.vector, name, "tokens", "the token rule does not reproduce the stored tokens")]
+    before, model.phase = model.phase, phase_of(model, name, case)
     try:
-        return compare_forward(vector, name, case, model, tokens, vectors) + compare_gradients(
-            vector, name, model, tokens, grads
-        )
+        with (
+            rounded_frequencies(model, name),
+            repeat_mlps_copied(model, name, spec.get("notes", ())),
+            fake_quantised(model, name, spec),
+        ):
+            model.zero_grad(set_to_none=True)
+            nll_BT, results = compare_forward(subject, name, case, tokens, vectors)
+            objective = name.startswith("training_objective")
+            loss = model(tokens[:, :-1], tokens[:, 1:]) if objective else nll_BT.mean()
+            results += compare_losses(subject.vector, name, case, nll_BT, loss if objective else None)
+            return results + compare_gradients(subject, name, loss, grads)
     finally:
-        model.rope.inv_freq.copy_(exact_frequencies)
+        model.phase = before
+        model.zero_grad(set_to_none=True)
+
+
+def boundaries_of(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Document boundaries of a flat row, as arguments of the network."""
+    starts = case.get("cu_seqlens")
+    if not starts:
+        return {}
+    longest = max(after - before for before, after in pairwise(starts))
+    boundaries = torch.tensor(starts, dtype=torch.int32)
+    return {"cu_seqlens_S": boundaries, "max_seqlen": max(int(case.get("max_seqlen") or 0), longest)}
 
 
 def compare_forward(
-    vector: str,
+    subject: Subject,
     name: str,
     case: Mapping[str, Any],
-    model: Any,
     tokens: torch.Tensor,
     vectors: Mapping[str, torch.Tensor],
-) -> list[Check]:
-    """Mean loss, per-token losses, and logits and hidden states at the stored positions."""
+) -> tuple[torch.Tensor, list[Check]]:
+    """Per-token losses (returned, with their graph), and logits and hidden states at the stored positions."""
+    model, boundaries, results = subject.model, boundaries_of(case), []
     ids_BT, targets_BT = tokens[:, :-1], tokens[:, 1:]
-    with torch.no_grad():
-        nll_BT = model(ids_BT, targets_BT, reduction="none")
-        hidden_BTD, logits_BTV = model.hidden(ids_BT), model(ids_BT)
-    mean = float(nll_BT.double().mean())
-    results = [measured(vector, name, "mean_loss", abs(mean - case["mean_loss"]), MEAN_LOSS_TOLERANCE)]
+    nll_BT = model(ids_BT, targets_BT, reduction="none", **boundaries)
     if f"{name}.nll" in vectors:
         error = max_difference(nll_BT, vectors[f"{name}.nll"])
-        results.append(measured(vector, name, "nll", error, TOKEN_TOLERANCE))
+        results.append(measured(subject.vector, name, "nll", error, TOKEN_TOLERANCE))
     rows = [p[0] for p in case.get("positions", [])]
     columns = [p[1] for p in case.get("positions", [])]
-    for quantity, tensor in (("logits", logits_BTV), ("hidden", hidden_BTD)):
+    if not rows:
+        return nll_BT, results
+    with torch.no_grad():
+        hidden_BTD = model.hidden(ids_BT, **boundaries, quantise=model.quantises())
+        found = {"logits": model.logits(hidden_BTD[rows, columns]), "hidden": hidden_BTD[rows, columns]}
+    for quantity, tensor in found.items():
         expected = vectors.get(f"{name}.{quantity}")
-        if expected is not None and rows:
-            error = max_difference(tensor[rows, columns], expected)
-            results.append(measured(vector, name, quantity, error, TOKEN_TOLERANCE))
-    return results
+        if expected is not None:
+            error = max_difference(tensor, expected)
+            results.append(measured(subject.vector, name, quantity, error, TOKEN_TOLERANCE))
+    return nll_BT, results
 
 
-def compare_gradients(
-    vector: str, name: str, model: Any, tokens: torch.Tensor, grads: Mapping[str, Any] | None
+def compare_losses(
+    vector: str, name: str, case: Mapping[str, Any], nll_BT: torch.Tensor, objective: torch.Tensor | None
 ) -> list[Check]:
+    """The mean loss and, where the case is one of the training objective, that."""
+    mean = float(nll_BT.detach().double().mean())
+    further = [k for k, v in case.items() if k != "mean_loss" and ("loss" in k or "objective" in k) and is_number(v)]
+    expected = {"mean_loss": mean}
+    if objective is not None:
+        expected |= dict.fromkeys(further or ["mean_loss"], float(objective.detach()))
+    return [
+        measured(vector, name, quantity, abs(value - case[quantity]), MEAN_LOSS_TOLERANCE)
+        for quantity, value in expected.items()
+        if is_number(case.get(quantity))
+    ]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def compare_gradients(subject: Subject, name: str, loss: torch.Tensor, grads: Mapping[str, Any] | None) -> list[Check]:
     """Worst relative error of the gradients' l2 norms; the detail names the parameter."""
     if not grads:
         return []
-    model.zero_grad(set_to_none=True)
-    model(tokens[:, :-1], tokens[:, 1:]).backward()
-    parameters = dict(model.named_parameters())
+    loss.backward()
+    ours = {parameter_name: parameter.grad for parameter_name, parameter in subject.model.named_parameters()}
+    found = back_to_upstream(ours, subject.shapes, subject.pieces)
     worst, where = 0.0, ""
     for parameter_name, expected in grads.items():
-        if expected is None:
-            continue
-        parameter = parameters.get(parameter_name)
-        if parameter is None and expected["l2"] == 0:
-            continue  # a tensor without elements, such as the skip weights of a one-layer network
-        if parameter is None:
-            return [failed(vector, name, "gradient_l2_relative", f"no parameter {parameter_name}")]
-        norm = 0.0 if parameter.grad is None else float(parameter.grad.double().norm())
-        error = relative_difference(norm, expected["l2"])
+        wanted = 0.0 if expected is None else expected["l2"]
+        if parameter_name not in found and wanted:
+            return [failed(subject.vector, name, "gradient_l2_relative", f"no parameter {parameter_name}")]
+        gradient = found.get(parameter_name)  # none of its own: a tensor without elements
+        norm = 0.0 if gradient is None else float(gradient.double().norm())
+        error = relative_difference(norm, wanted)
         if error >= worst or error != error:
             worst, where = error, parameter_name
-    model.zero_grad(set_to_none=True)
-    return [measured(vector, name, "gradient_l2_relative", worst, GRADIENT_TOLERANCE, f"worst: {where}")]
+    return [measured(subject.vector, name, "gradient_l2_relative", worst, GRADIENT_TOLERANCE, f"worst: {where}")]
 
 
 def check_weights_file(path: Path) -> list[Check]:

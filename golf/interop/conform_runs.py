@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,8 @@ import torch
 from golf.interop.conform_optim import BF16_TOLERANCE, FP32_TOLERANCE
 from golf.interop.conform_result import Check, exact, measured, relative_difference, unsupported
 from golf.interop.conform_weights import generate_weights
-from golf.interop.upstream import (
-    UnsupportedNetwork,
-    build_upstream_model,
-    refuse_unknown_settings,
-    upstream_parameter_names,
-)
+from golf.interop.upstream import UnsupportedNetwork, build_upstream_model, refuse_unknown_settings
+from golf.interop.upstream_names import Piece, back_to_upstream, pieces_of
 
 RUN_TOLERANCE = 1e-3  # losses of all steps, relative norms
 FIRST_STEPS = 5  # steps held to FP32_TOLERANCE
@@ -123,13 +119,13 @@ def optimiser_settings(entry: Mapping[str, Any], precision: str) -> dict[str, An
     }
 
 
-def scalars_by_name(model: Any, names: Mapping[str, str], groups: Mapping[str, list[str]]) -> str | None:
+def scalars_by_name(model: Any, pieces: Sequence[Piece], groups: Mapping[str, list[str]]) -> str | None:
     """A pattern of the matrices that the script gives to its Adam for scalars (small projections, where banked)."""
     from golf.models.roles import roles_of
 
     roles = roles_of(model)
-    listed = [names.get(theirs, theirs) for group in groups if "scalar" in group for theirs in groups[group]]
-    matrices = [re.escape(ours) for ours in listed if roles.get(ours) == "matrix"]
+    listed = {theirs for group in groups if "scalar" in group for theirs in groups[group]}
+    matrices = [re.escape(piece.ours) for piece in pieces if piece.theirs in listed and roles[piece.ours] == "matrix"]
     return f"^(?:{'|'.join(matrices)})$" if matrices else None
 
 
@@ -158,8 +154,9 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
     settings = entry.get("model", hyper)
     refuse_unknown_settings(entry.get("model", {}))
     model = build_upstream_model(dict(generate_weights(entry["weight_seed"], entry["tensors"])), settings).train()
-    names = upstream_parameter_names({tensor["name"]: tensor["shape"] for tensor in entry["tensors"]})
-    optimiser["scalar_pattern"] = scalars_by_name(model, names, entry.get("optimizer_groups") or {})
+    shapes = {tensor["name"]: tensor["shape"] for tensor in entry["tensors"]}
+    pieces = pieces_of(shapes)
+    optimiser["scalar_pattern"] = scalars_by_name(model, pieces, entry.get("optimizer_groups") or {})
     optimizer, schedules = muon_adam(model, **optimiser), run_schedules(hyper)
     average = Ema(decay=hyper["ema_decay"]) if hyper.get("ema_decay") else None
     if average is not None:
@@ -181,10 +178,10 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
         optimizer.step()
         if average is not None:
             average.update(model, Progress(step=step + 1, max_steps=hyper["iterations"]))
-    run["final_norms"], run["final_loss"] = evaluate_run(model, names, tokens)
+    run["final_norms"], run["final_loss"] = evaluate_run(model, shapes, pieces, tokens)
     if average is not None:
         model.load_state_dict(average.average(model), strict=False)
-        run["ema_norms"], run["ema_loss"] = evaluate_run(model, names, tokens)
+        run["ema_norms"], run["ema_loss"] = evaluate_run(model, shapes, pieces, tokens)
     return run
 
 
@@ -196,10 +193,13 @@ def set_looping(model: Any, progress: Any, hyper: Mapping[str, Any]) -> bool:
     return "enable_looping_at" in hyper and progress.fraction >= hyper["enable_looping_at"]
 
 
-def evaluate_run(model: Any, names: Mapping[str, str], tokens: torch.Tensor) -> tuple[dict[str, float], float]:
+def evaluate_run(
+    model: Any, shapes: Mapping[str, Any], pieces: Sequence[Piece], tokens: torch.Tensor
+) -> tuple[dict[str, float], float]:
     """Norm of each parameter under the scripts' name, and the loss on the first batch in evaluation mode."""
-    weights = dict(model.named_parameters())
-    norms = {theirs: float(weights[ours].detach().double().norm()) for theirs, ours in names.items() if ours in weights}
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    theirs = back_to_upstream(weights, shapes, pieces)
+    norms = {name: float(tensor.double().norm()) for name, tensor in theirs.items() if tensor is not None}
     model.eval()
     with torch.no_grad():
         loss = float(model(tokens[0, :, :-1], tokens[0, :, 1:]))

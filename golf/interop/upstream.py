@@ -1,4 +1,4 @@
-"""Networks of the public scripts, as golf builds them: hyperparameters and parameter names to a model node.
+"""Networks of the public scripts, as golf builds them: shapes, settings and structure to a model node.
 
 What a network is, is read from its parameter names, shapes and settings, never from a record's name. Whatever would
 change the function and is not known here makes the network unsupported, with the reason: a silent approximation would
@@ -11,138 +11,32 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from golf.errors import GolfError
-
-BASELINE_BLOCK_PARAMETERS = (
-    "attn.c_q.weight",
-    "attn.c_k.weight",
-    "attn.c_v.weight",
-    "attn.proj.weight",
-    "attn.q_gain",
-    "mlp.fc.weight",
-    "mlp.proj.weight",
-    "attn_scale",
-    "mlp_scale",
-    "resid_mix",
+from golf.interop.upstream_depth import depth_node
+from golf.interop.upstream_names import Piece, from_upstream, pieces_of
+from golf.interop.upstream_parts import (
+    Network,
+    bigram_node,
+    gate_node,
+    kv_heads_of,
+    mlp_node,
+    network_of,
+    partial_node,
+    rope_node,
+    smear_node,
+    values_node,
+    xsa_node,
 )
-BASELINE_PARAMETERS = ("tok_emb.weight", "skip_weights", "lm_head.weight")
-
-# What a parameter name beyond the baseline's means: the first pattern that matches a name explains it.
-FOREIGN_PARAMETERS = (
-    (r"^bigram\.", "hashed bigram embedding"),
-    (r"^trigram\.", "hashed trigram embedding"),
-    (r"^smear(_|\.)", "smear gate"),
-    (r"^ve_", "shared value embedding"),
-    (r"(^|\.)attn_gate|gate_w$", "attention output gate"),
-    (r"_bank$", "stacked weight banks"),
-    (r"^skip_gates$", "gated skips"),
-    (r"^repeat_mlp\.", "repeated layers with MLPs of their own"),
-    (r"^parallel_", "parallel residual lanes"),
-    (r"^mtp_", "multi-token prediction heads"),
+from golf.interop.upstream_settings import (
+    UnsupportedNetwork,
+    refuse_foreign_settings,
+    refuse_unknown_settings,
+    setting,
+    words_of,
 )
 
-# Settings that change the function, with the values that leave it the baseline's, and what any other value means.
-FOREIGN_SETTINGS: tuple[tuple[str, tuple[Any, ...], str], ...] = (
-    ("xsa_last_n", (0, None), "exclusive self-attention (XSA)"),
-    ("ln_scale", (False, None), "norm scale 1/sqrt(layer + 1)"),
-    ("num_loops", (0, None), "looped layers"),
-    ("recur_layers", ("", None, []), "repeated layers"),
-    ("recur_layers_str", ("", None), "repeated layers"),
-    ("parallel_residual", (False, None), "parallel residual lanes"),
-    ("parallel_start_layer", (None, -1), "parallel residual lanes"),
-    ("parallel_residual_start", (None, -1), "parallel residual lanes"),
-    ("gated_attention", (False, None), "gated attention"),
-    ("gated_attn_enabled", (False, None), "gated attention"),
-    ("sparse_attn_gate_enabled", (False, None), "sparse attention gate"),
-    ("attn_out_gate_enabled", (False, None), "attention output gate"),
-    ("smear_gate_enabled", (False, None), "smear gate"),
-    ("value_residual", (False, None), "value residual"),
-    ("ve_enabled", (False, None), "shared value embedding"),
-    ("dtg", (False, None), "per-token depth gate"),
-    ("skip_gates_enabled", (False, None), "gated skips"),
-    ("bigram_vocab_size", (0, None), "hashed bigram embedding"),
-    ("mtp_num_heads", (0, None), "multi-token prediction heads"),
-    ("rope_yarn", (False, None), "YaRN-scaled rotary embedding"),
-    ("canon_ac_layers", ((), [], None, ""), "Canon convolutions"),
-    ("disable_layer0_attn", (False, None), "first layer without attention"),
-)
+__all__ = ["UnsupportedNetwork", "build_upstream_model", "refuse_unknown_settings", "upstream_model_node"]
 
-# Constructor settings of the scripts that are understood, or that only concern training.
-KNOWN_MODEL_SETTINGS = {
-    "vocab_size",
-    "num_layers",
-    "model_dim",
-    "embedding_dim",
-    "num_heads",
-    "num_kv_heads",
-    "mlp_mult",
-    "mlp_activation",
-    "tie_embeddings",
-    "tied_embed_init_std",
-    "logit_softcap",
-    "rope_base",
-    "rope_dims",
-    "train_seq_len",
-    "qk_gain_init",
-    "mtp_loss_weight",
-    "weight_seed",
-}
-
-
-class UnsupportedNetwork(GolfError):
-    """golf has no part for something this network contains; the message says for what."""
-
-    exit_code = 2
-
-
-def mlp_power(activation: Any) -> int:
-    """Power p of relu(x)^p from a structured or written description; the scripts' default is 2."""
-    if activation is None:
-        return 2
-    if isinstance(activation, Mapping):
-        kind = str(activation.get("kind", "relu_squared"))
-        if kind == "relu_squared":
-            return 2
-        if kind == "relu_power" and float(activation.get("power", 2)).is_integer():
-            return int(activation.get("power", 2))
-        raise UnsupportedNetwork(f"MLP activation {kind}")
-    text = str(activation)
-    written = re.match(r"\s*relu\s*\(x\)\s*(?:\*\*|\^)\s*(\d+)", text)
-    if written:
-        return int(written.group(1))
-    if re.match(r"\s*relu(_squared|\^2|2)\b", text):
-        return 2
-    raise UnsupportedNetwork(f"MLP activation {text[:60]}")
-
-
-def refuse_foreign_features(
-    shapes: Mapping[str, Sequence[int]], settings: Mapping[str, Any], structure: Mapping[str, Any]
-) -> None:
-    """Raise UnsupportedNetwork for the first thing that golf's baseline-family model would compute differently."""
-    for name in sorted(shapes):
-        block = re.match(r"^blocks\.\d+\.(.+)$", name)
-        if name in BASELINE_PARAMETERS or (block and block.group(1) in BASELINE_BLOCK_PARAMETERS):
-            continue
-        local = block.group(1) if block else name
-        meaning = next((text for pattern, text in FOREIGN_PARAMETERS if re.search(pattern, local)), "unknown parameter")
-        raise UnsupportedNetwork(f"{meaning} (parameter {name})")
-    for key, neutral, meaning in FOREIGN_SETTINGS:
-        if key in settings and settings[key] not in neutral:
-            raise UnsupportedNetwork(f"{meaning} ({key}={settings[key]})")
-    if structure.get("xsa_layers"):
-        raise UnsupportedNetwork(f"exclusive self-attention (XSA) in layers {structure['xsa_layers']}")
-    for key in structure:
-        if key.startswith("recurrent_") or key in ("lanes", "smear", "skips", "fake_quant", "phase1"):
-            raise UnsupportedNetwork(f"structure.{key}: {str(structure[key])[:60]}")
-
-
-def refuse_foreign_rotary(head_width: int, settings: Mapping[str, Any], rotary: Mapping[str, Any]) -> None:
-    """Partial rotary embedding, and frequencies rescaled beyond a reference length, are not the baseline's."""
-    for source in (settings, rotary):
-        if source.get("rope_dims") not in (None, 0, head_width):
-            raise UnsupportedNetwork(f"partial rotary embedding (rope_dims={source['rope_dims']})")
-    if rotary.get("train_seq_len") is not None:
-        raise UnsupportedNetwork(f"rotary frequencies rescaled beyond {rotary['train_seq_len']} tokens")
+Z_LOSS_WEIGHT = 1e-4  # of the ternary record (24 March 2026), whose script has no setting for it
 
 
 def upstream_model_node(
@@ -150,64 +44,140 @@ def upstream_model_node(
     settings: Mapping[str, Any],
     structure: Mapping[str, Any] | None = None,
     compute_dtype: str = "float32",
+    pieces: Sequence[Piece] | None = None,
 ) -> dict[str, Any]:
-    """The model node of a baseline-family network.
+    """The model node of a network of the public scripts.
 
     Args:
         shapes: parameter name (the scripts' own) to shape.
         settings: constructor arguments or hyperparameters of the script.
-        structure: further facts of a conformance spec (activation, rotary, XSA layers), where there are any.
+        structure: further facts of a conformance spec (activation, rotary, XSA layers …), where there are any.
+        pieces: where each tensor belongs, if it is known already.
     Raises:
         UnsupportedNetwork: the network has a part that golf does not build.
     """
     structure = structure or {}
-    refuse_foreign_features(shapes, settings, structure)
-    vocab_size, width = shapes["tok_emb.weight"]
-    layers = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
-    heads = shapes["blocks.0.attn.q_gain"][0]
-    kv_heads = shapes["blocks.0.attn.c_k.weight"][0] * heads // width
-    refuse_foreign_rotary(width // heads, settings, structure.get("rotary", {}))
-    tied = "lm_head.weight" not in shapes
-    activation = structure.get("mlp_activation", settings.get("mlp_activation"))
-    return {
+    refuse_foreign_settings(settings)
+    net = network_of(shapes, pieces_of(shapes) if pieces is None else pieces, settings, structure)
+    skip_rows = int(net.ours.get("skips.weights", (0,))[0])
+    untied = sum(name.startswith("extra_mlps.") and name.endswith(".proj.weight") for name in net.ours)
+    node = {
         "_target_": "golf.models.gpt.GPT",
-        "vocab_size": int(vocab_size),
-        "num_layers": layers,
-        "width": int(width),
-        "num_heads": int(heads),
-        "num_kv_heads": int(kv_heads),
-        "mlp_mult": shapes["blocks.0.mlp.fc.weight"][0] / width,
-        "embedding": _partial_node("golf.models.embedding.token.TokenEmbedding"),
-        "attention": _partial_node(
-            "golf.models.attention.grouped_query.GroupedQueryAttention",
-            qk_gain=float(settings.get("qk_gain_init", 1.5)),
-        ),
-        "mlp": _partial_node("golf.models.mlp.relu_power.ReluPower", power=mlp_power(activation)),
-        "residual": _partial_node("golf.models.residual.x0_mix.X0MixBlock"),
-        "rope": _partial_node("golf.models.rope.Rope", base=float(settings.get("rope_base", 10000.0))),
-        "depth": _partial_node("golf.models.depth.unet_depth"),
+        "vocab_size": int(shapes["tok_emb.weight"][0]),
+        "num_layers": net.layers,
+        "width": net.width,
+        "num_heads": net.heads,
+        "num_kv_heads": kv_heads_of(net),
+        "mlp_mult": net.ours["blocks.0.mlp.proj.weight"][1] / net.width,
+        "embedding": embedding_node(net),
+        "attention": attention_node(net),
+        "mlp": mlp_node(net),
+        "residual": residual_node(net),
+        "rope": rope_node(net),
+        "depth": depth_node(net.layers, net.blocks, skip_rows, settings, structure, untied),
+        "skips": partial_node("skips.GatedSkips" if "skips.gates" in net.ours else "skips.PlainSkips"),
+        "softcap": softcap_node(net),
         "initialise": {"_target_": "golf.models.initialise.BaselineInitialiser"},
-        "tie_embeddings": tied,
-        "logit_softcap": float(settings.get("logit_softcap", 30.0)),
+        "backend": {"_target_": "golf.models.attention.sdpa.Sdpa"},
+        "tie_embeddings": "lm_head.weight" not in net.ours,
         "compute_dtype": compute_dtype,
     }
+    parts = {
+        "bigram": bigram_node(net),
+        "smear": smear_node(net),
+        "values": values_node(net),
+        "lanes": lanes_node(net),
+        "xsa": xsa_node(net),
+        "gate": gate_node(net),
+        "linear": ternary_node(net),
+        "objective": objective_node(net),
+    }
+    return node | {name: part for name, part in parts.items() if part is not None}
 
 
-def _partial_node(target: str, **arguments: Any) -> dict[str, Any]:
-    return {"_target_": target, "_partial_": True, **arguments}
+def attention_node(net: Network) -> dict[str, Any]:
+    fused = "blocks.0.attn.c_qkv.weight" in net.ours
+    kind = "fused_qkv.FusedQkvAttention" if fused else "grouped_query.GroupedQueryAttention"
+    return partial_node(f"attention.{kind}", qk_gain=float(net.settings.get("qk_gain_init") or 1.5))
 
 
-def refuse_unknown_settings(model_settings: Mapping[str, Any]) -> None:
-    """A constructor argument nobody here knows, set to something, may change the function: say so."""
-    known = KNOWN_MODEL_SETTINGS | {key for key, _, _ in FOREIGN_SETTINGS}
-    for key, value in model_settings.items():
-        if key not in known and value not in (None, False, 0, "", []):
-            raise UnsupportedNetwork(f"unknown model setting {key}={value}")
+def embedding_node(net: Network) -> dict[str, Any]:
+    columns = int(net.shapes["tok_emb.weight"][1])
+    if columns == net.width:
+        return partial_node("embedding.token.TokenEmbedding")
+    stored = [value for key, value in net.settings.items() if re.search(r"fp_?storage|fp8", key)]
+    fp8 = any(value and "4" not in str(value) for value in stored)
+    bias = "tok_emb.vocab_bias" in net.ours
+    return partial_node("embedding.factored.FactoredEmbedding", rank=columns, vocab_bias=bias, fp8=fp8)
 
 
-def upstream_parameter_names(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """The scripts' parameter names to golf's: equal in the baseline family; tensors without elements have no home."""
-    return {name: name for name, shape in shapes.items() if 0 not in tuple(shape)}
+def parallel_start(net: Network) -> int | None:
+    """First layer of a parallel residual, None for none."""
+    start = setting(net.settings, "parallel_start")
+    return None if start is None or start < 0 or start >= net.layers else int(start)
+
+
+def residual_node(net: Network) -> dict[str, Any]:
+    """Blocks: sequential, or GPT-J's form where a start is given and no parameters of lanes are there."""
+    arguments: dict[str, Any] = {"norm_scale": bool(net.settings.get("ln_scale"))}
+    if net.settings.get("disable_layer0_attn"):
+        arguments["attention_free"] = [0]
+    start = parallel_start(net)
+    if start is None or any(name.startswith("lanes.") for name in net.ours):
+        return partial_node("residual.x0_mix.X0MixBlock", **arguments)
+    return partial_node("residual.parallel.ParallelBlock", start=start, **arguments)
+
+
+def lanes_node(net: Network) -> dict[str, Any] | None:
+    """Two lanes: decoupled (one merge parameter), routed (31 March: PARALLEL_RESIDUAL) or with lambdas (10 April)."""
+    if not any(name.startswith("lanes.") for name in net.ours):
+        return None
+    start = parallel_start(net)
+    start = net.layers if start is None else start  # parameters without a part to play
+    if "lanes.merge" in net.ours:
+        return partial_node("lanes.decoupled.DecoupledLanes", start=start, skips=lost_or_first(net))
+    if "parallel_residual" not in net.settings:
+        return partial_node("lanes.parallel.ParallelLanes", start=start)
+    return partial_node("lanes.routed.RoutedLanes", start=start if net.settings["parallel_residual"] else net.layers)
+
+
+def lost_or_first(net: Network) -> str:
+    """Where skips go in decoupled lanes: described, or lost where the rows of skip weights are those without loops."""
+    words = words_of([net.structure.get("lanes", ""), net.structure.get("skips", "")])
+    if re.search(r"lost|dead|dropped|discard|unused|not applied", words):
+        return "lost"
+    if re.search(r"lane ?0|lane0|first lane|lane a\b|attn|attention lane", words):
+        return "first"
+    return "lost" if setting(net.settings, "recur_layers") is not None else "first"
+
+
+def softcap_node(net: Network) -> dict[str, Any]:
+    cap = float(net.settings.get("logit_softcap") or 0.0) if "logit_softcap" in net.settings else 30.0
+    kind = words_of([net.settings.get("softcap_type", ""), net.structure.get("softcap", "")])
+    if not cap:
+        return {"_target_": "golf.models.softcap.NoSoftcap"}
+    target = "PolynomialSoftcap" if "poly" in kind else "TanhSoftcap"
+    return {"_target_": f"golf.models.softcap.{target}", "cap": cap}
+
+
+def ternary_node(net: Network) -> dict[str, Any] | None:
+    """Ternary weights: scripts with a size of groups."""
+    sizes = [v for key, v in net.settings.items() if re.fullmatch(r"(bitnet_|ternary_)?group_size", key) and v]
+    if not sizes:
+        return None
+    return partial_node("linear.ternary.TernaryLinears", group=int(sizes[0])) | {"_partial_": False}
+
+
+def objective_node(net: Network) -> dict[str, Any] | None:
+    """What the training loss adds; scores never contain it."""
+    heads = sum(name.startswith("objective.heads.") for name in net.ours)
+    if heads:
+        weight = float(net.settings.get("mtp_loss_weight", 0.2))
+        return partial_node("objective.multi_token.MultiTokenPrediction", heads=heads, weight=weight)
+    given = [v for key, v in {**net.settings, **net.structure}.items() if re.search("z_?loss", key)]
+    weights = [float(v) for v in given if isinstance(v, int | float) and not isinstance(v, bool)]
+    weight = weights[0] if weights else Z_LOSS_WEIGHT if "tok_emb.vocab_bias" in net.ours else 0.0
+    return partial_node("objective.z_loss.ZLoss", weight=weight) if weight else None
 
 
 def build_upstream_model(
@@ -222,8 +192,9 @@ def build_upstream_model(
     from golf.config.build import build
 
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    pieces = pieces_of(shapes)
     with torch.random.fork_rng(devices=[]):  # the initial draws are overwritten: leave the caller's random state alone
-        model = build(upstream_model_node(shapes, settings, structure, compute_dtype))
-    names = upstream_parameter_names(shapes)
-    model.load_state_dict({ours: state[theirs] for theirs, ours in names.items()}, strict=True)
+        model = build(upstream_model_node(shapes, settings, structure, compute_dtype, pieces))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(from_upstream(state, expected, pieces), strict=True)
     return model.float().eval()
