@@ -2,6 +2,8 @@
 
     python benchmarks/model_cpu.py                      (about two minutes; writes benchmarks/results/model_cpu.json)
     python benchmarks/model_cpu.py --tokens 8192 --pairs 15 --threads 2
+    python benchmarks/model_cpu.py --graph march --tokens 1024 --seq-len 512      (records of 22 March and 27 April, real
+    python benchmarks/model_cpu.py --graph april --tokens 1024 --seq-len 512       widths; model_cpu_<graph>.json)
 
 The plain model is nn.Linear, F.rms_norm, F.scaled_dot_product_attention and F.cross_entropy, with Muon written per
 matrix and torch.optim.Adam, in {fp32, autocast, bf16} x {eager, torch.compile}. All six are screened in rotation; the
@@ -24,16 +26,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from plain_records import PlainApril, PlainMarch
 from torch import nn
 
-from golf.models.attention.grouped_query import GroupedQueryAttention
-from golf.models.depth import unet_depth
-from golf.models.embedding.token import TokenEmbedding
-from golf.models.gpt import GPT
-from golf.models.initialise import BaselineInitialiser
-from golf.models.mlp.relu_power import ReluPower
-from golf.models.residual.x0_mix import X0MixBlock
-from golf.models.rope import Rope
+from golf.config.build import build
+from golf.config.compose import compose
 from golf.optim.muon_adam import muon_adam
 from golf.training.hardware import cpu_preset
 
@@ -178,16 +175,23 @@ class Case:
         self.step_seconds.append(sum(s[1] for s in seconds) / steps)
 
 
-def plain_case(precision, compiled, batch):
+# Graph -> plain model, and the same network as golf's configuration.
+GRAPHS = {
+    "baseline": (partial(PlainGPT, **SIZES), ["experiment=none", *(f"model.{k}={v}" for k, v in SIZES.items())]),
+    "march": (PlainMarch, ["experiment=record/0322_ema_gptq_lite"]),
+    "april": (PlainApril, ["experiment=record/0427_lqer_sparse_gate_hp"]),
+}
+
+
+def plain_case(graph, precision, compiled, batch):
     torch.manual_seed(1)
-    model = PlainGPT(**SIZES, seq_len=batch[0].shape[1])
+    model = GRAPHS[graph][0](seq_len=batch[0].shape[1])
     context = contextlib.nullcontext
     if precision == "bf16":
         model = model.bfloat16()
     if precision == "autocast":
         context = partial(torch.autocast, "cpu", torch.bfloat16)
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "tok_emb" not in name and "blocks" in name]
-    matrices = [p for p in matrices if p.shape[0] > 2]
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name and min(p.shape) > 12]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     if compiled:
@@ -196,19 +200,14 @@ def plain_case(precision, compiled, batch):
     return Case(f"plain {precision} {'compiled' if compiled else 'eager'}", model, optimizers, context, batch)
 
 
-def golf_case(preset, batch):
+def golf_case(graph, preset, batch):
     torch.manual_seed(1)
-    model = GPT(
-        **SIZES,
-        embedding=TokenEmbedding,
-        attention=GroupedQueryAttention,
-        mlp=ReluPower,
-        residual=X0MixBlock,
-        rope=Rope,
-        depth=unet_depth,
-        initialise=BaselineInitialiser(),
-        compute_dtype=preset["compute_dtype"],
-    )
+    node = compose("train", GRAPHS[graph][1])["model"]
+    node["compute_dtype"] = preset["compute_dtype"]
+    for part in ("embedding", "bigram", "values"):  # tables in float32, as the plain model's
+        if node.get(part) and "table_dtype" in node[part]:
+            node[part]["table_dtype"] = "float32"
+    model = build(node)
     if preset["compile"]:
         model.compile(fullgraph=True, dynamic=False)
     name = f"golf {preset['compute_dtype']} {'compiled' if preset['compile'] else 'eager'}"
@@ -221,15 +220,19 @@ def median_ratio(reference, contestant):
 
 
 def measure(arguments):
-    ids = torch.randint(0, SIZES["vocab_size"], (arguments.tokens // arguments.seq_len, arguments.seq_len + 1))
+    ids = torch.randint(2, 1024, (arguments.tokens // arguments.seq_len, arguments.seq_len + 1))
     batch = (ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
     preset = cpu_preset()
     torch.set_num_threads(arguments.threads or preset["threads"])
     if arguments.clock == "cpu":
         Case.clock = staticmethod(time.thread_time)
-    golf = golf_case(preset, batch)
+    golf = golf_case(arguments.graph, preset, batch)
     modes = (False, True) if preset["compile"] else (False,)
-    plain = [plain_case(precision, mode, batch) for precision in ("fp32", "autocast", "bf16") for mode in modes]
+    plain = [
+        plain_case(arguments.graph, precision, mode, batch)
+        for precision in ("fp32", "autocast", "bf16")
+        for mode in modes
+    ]
     for _ in range(arguments.screening):
         for case in plain:
             case.measure(1)
@@ -251,7 +254,10 @@ def measure(arguments):
         "threads": torch.get_num_threads(),
         "clock": arguments.clock,
         "preset": preset,
-        "sizes": SIZES,
+        "graph": arguments.graph,
+        "overrides": GRAPHS[arguments.graph][1],
+        "parameters": sum(p.numel() for p in golf.model.parameters()),
+        "parameters_of_plain": sum(p.numel() for p in plain[0].model.parameters()),
         "tokens_per_step": arguments.tokens,
         "seq_len": arguments.seq_len,
         "pairs": arguments.pairs,
@@ -289,11 +295,15 @@ def main():
     parser.add_argument("--screening", type=int, default=3, help="rounds over all six plain variants")
     parser.add_argument("--threads", type=int, default=0, help="0: what the preset says")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: needs --threads 1")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "model_cpu.json")
+    parser.add_argument("--graph", choices=tuple(GRAPHS), default="baseline", help="march, april: real widths")
+    parser.add_argument(
+        "--output", type=Path, help="default: benchmarks/results/model_cpu.json, or model_cpu_<graph>.json"
+    )
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu counts one thread: add --threads 1")
-    result, output = measure(arguments), arguments.output
+    name = "model_cpu.json" if arguments.graph == "baseline" else f"model_cpu_{arguments.graph}.json"
+    result, output = measure(arguments), arguments.output or Path(__file__).parent / "results" / name
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=2) + "\n")
     for name, speed in {**result["screening_tokens_per_second"], **result["tokens_per_second"]}.items():
