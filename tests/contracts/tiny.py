@@ -1,4 +1,8 @@
-"""Any configuration of conf/, shrunk until a laptop runs it in a second: same options, small numbers."""
+"""Any configuration of conf/, shrunk until a laptop runs it in a second: same options, small numbers.
+
+Layers and everything that counts them (loops, lanes, blocks with value embeddings …) shrink together, so that what is
+built has every part of the original. With `layers=None` depth stays as it is and only the matrices become small.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,16 @@ from golf.config.compose import compose, conf_dir
 
 TINY_MODEL = {"num_layers": 3, "width": 32, "num_heads": 4, "num_kv_heads": 2, "vocab_size": 64}
 TINY_DATA = {"tokens_per_step": 128, "seq_len": 16, "spans_per_step": 2}
+# Sizes of parts: at most these, whatever the option.
+AT_MOST = {
+    "bigram": {"buckets": 48, "columns": 8},
+    "embedding": {"rank": 12},
+    "gate": {"inputs": 12},
+    "initialise": {"smallest_side": 8},
+    "linear": {"group": 32},
+    "rope": {"dims": 4},
+    "values": {"columns": 8},
+}
 
 
 def options(group: str) -> list[str]:
@@ -17,19 +31,57 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem != "as_run")
 
 
-def tiny(overrides: list[str]) -> dict[str, Any]:
-    """A composed config with tiny sizes, float32, eager, on the CPU."""
-    config = copy.deepcopy(compose("train", overrides))
-    config["model"].update(TINY_MODEL, compute_dtype="float32")
+def records() -> list[str]:
+    """Ids of the record experiments, in order of date."""
+    return sorted(path.stem for path in (conf_dir() / "experiment" / "record").glob("*.yaml"))
+
+
+def tiny(overrides: list[str], layers: int | None = 3) -> dict[str, Any]:
+    """A composed config with tiny sizes, float32, eager, on the CPU. layers: None = as many as it has."""
+    return shrunk(compose("train", overrides), layers)
+
+
+def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
+    """The tiny variant of a composed config."""
+    config = copy.deepcopy(config)
+    model = config["model"]
+    had = model["num_layers"]
+    model.update(TINY_MODEL, num_layers=layers or had, compute_dtype="float32")
+    for part, limits in AT_MOST.items():
+        for key, limit in limits.items():
+            if isinstance((model.get(part) or {}).get(key), int):
+                model[part][key] = min(model[part][key], limit)
+    shrink_depth(model, had)
     for key in TINY_MODEL:
         config["data"].pop(key, None)
     config["data"].update(TINY_DATA)
+    for key, value in {"stride": 8, "max_tokens": 96}.items():
+        if key in config["eval"]:
+            config["eval"][key] = value
     config["hardware"].update(accelerator="cpu", devices=1, compile=False, compute_dtype="float32", threads=1)
     return config
 
 
-def tiny_data(folder: Path) -> dict[str, Any]:
-    """A synthetic data node of the tiny vocabulary in `folder`."""
+def shrink_depth(model: dict[str, Any], had: int) -> None:
+    """Move what counts layers into the layers there are, from the end; steps at which phases begin become the first."""
+    layers = model["num_layers"]
+    gone = had - layers
+    for part, key in (("lanes", "start"), ("residual", "start"), ("depth", "first"), ("depth", "last")):
+        if isinstance((model.get(part) or {}).get(key), int):
+            model[part][key] = min(max(model[part][key] - max(gone, 0), 1), layers - 1)
+    if gone and model["depth"].get("repeated"):
+        model["depth"]["repeated"] = [layers - 2, layers - 1]
+    if model["depth"].get("start_step"):
+        model["depth"]["start_step"] = 1
+    if isinstance((model.get("xsa") or {}).get("last_n"), int):
+        model["xsa"]["last_n"] = min(model["xsa"]["last_n"], layers)
+    if gone and (model.get("values") or {}).get("blocks"):
+        model["values"]["blocks"] = [layers - 2, layers - 1]
+
+
+def tiny_data(folder: Path, order: dict[str, Any] | None = None, shard_tokens: int = 1_000_000) -> dict[str, Any]:
+    """A synthetic data node of the tiny vocabulary in `folder`, read in the given order."""
     node = dict(compose("train", ["data=synthetic"])["data"])
     node.update(TINY_DATA, folder=str(folder), vocab_size=64, train_tokens=5000, val_tokens=500, branches=4)
-    return node
+    node["shard_tokens"] = shard_tokens
+    return node if order is None else {**node, "order": order}

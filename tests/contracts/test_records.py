@@ -1,0 +1,157 @@
+"""The record experiments: what was published of them stands in the file, the networks have the logged sizes, and each
+trains, quantises, packs, is read back and scores in a tiny variant with all its parts."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny import records, shrunk, tiny_data
+
+from golf.clock import BudgetClock
+from golf.codec.artifact import pack, read_artifact
+from golf.config.build import build
+from golf.config.check import find
+from golf.config.code import to_override
+from golf.config.compose import Composer, conf_dir
+from golf.config.undeclared import undeclared
+from golf.evaluation.protocol import evaluate_plan
+from golf.loop import seed_everything, train
+from golf.models.roles import roles_of
+
+RECORDS = records()
+PUBLISHED_KEYS = {"folder", "bpb", "seeds", "bytes", "steps", "parameters"}
+# Logged parameters that are not stored: a frozen 768 x 8192 head that nothing reads.
+DEAD_PARAMETERS = {"0324_ternary_74m": 768 * 8192}
+
+
+@lru_cache(maxsize=1)
+def composer() -> Composer:
+    return Composer("train")
+
+
+@lru_cache(maxsize=64)
+def composed(record: str) -> dict[str, Any]:
+    return composer().compose([f"experiment=record/{record}", "hardware.compute_dtype=float32"])
+
+
+def test_every_folder_of_the_track_is_there() -> None:
+    assert len(RECORDS) == 46
+    assert sum(name.startswith("03") for name in RECORDS) == 26
+    folders = [composed(name)["published"]["folder"] for name in RECORDS]
+    assert len(set(folders)) == 46
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_record_says_what_was_published(record: str) -> None:
+    published = composed(record)["published"]
+    assert set(published) == PUBLISHED_KEYS
+    assert published["folder"].startswith(f"2026-{record[:2]}-{record[2:4]}_")
+    assert 1.06 < published["bpb"] < 1.23
+    assert published["seeds"]
+    text = (conf_dir() / "experiment" / "record" / f"{record}.yaml").read_text(encoding="utf-8")
+    assert text.startswith(f"# @package _global_\n# python train.py experiment=record/{record} ")
+    for key in ("bytes", "steps", "parameters"):
+        assert f"{published[key]:,} {key}" in re.sub(r"\n# ", " ", text)
+    assert composed(record)["name"] == record
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_record_has_no_error(record: str) -> None:
+    config = composed(record)
+    assert find(config).errors == []
+    assert undeclared(config, "train", conf_dir()) == []
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_record_has_the_logged_number_of_parameters(record: str) -> None:
+    config = composed(record)
+    with torch.device("meta"):
+        net = build(config["model"])
+    stored = sum(parameter.numel() for parameter in net.parameters())
+    assert stored == config["published"]["parameters"] - DEAD_PARAMETERS.get(record, 0)
+
+
+def test_known_bad_details_are_off() -> None:
+    for record in RECORDS:
+        config = composed(record)
+        assert config["optim"]["clip"] == "global"
+        assert config["callbacks"]["warmup"]["keep_optimizer_state"] is False
+        assert config["schedule"]["lr"].get("first_step_seconds", 0.0) == 0.0
+
+
+def test_an_override_beats_what_records_inherit() -> None:
+    config = composer().compose(["experiment=record/0427_lqer_sparse_gate_hp", "model/mlp=gelu", "budget=steps"])
+    assert config["model"]["mlp"]["_target_"].endswith("Gelu")
+    assert to_override("seed", config["seed"]) == "seed=1337"
+
+
+def test_checking_a_record_is_fast_and_needs_no_torch() -> None:
+    import subprocess
+
+    begun = time.monotonic()
+    code = "import sys; from golf.cli import main; code = main(['check', 'experiment=record/0429_smear_bosfix_3seed'])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules; sys.exit(code)"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - begun < 10  # three seconds on a quiet machine
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shards")
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    config = shrunk(composed(record), layers=None)
+    seed_everything(config["seed"])
+    data = build(tiny_data(shards, config["data"]["order"], shard_tokens=600))
+    prepared = data.prepare(say=lambda line: None)
+    net = build(config["model"])
+    assert sorted(roles_of(net)) == sorted(name for name, _ in net.named_parameters())
+    optimizer = build(config["optim"])(net)
+    average = build(config["average"]) if "_target_" in config["average"] else None
+    qat = build(config["qat"]) if "_target_" in config["qat"] else None
+    if qat is not None:
+        qat.attach(net)
+    losses: list[float] = []
+    stream = data.stream(prepared, 64)
+    steps = max(2, len(net.plan.phases))  # a loop that comes in two steps has three phases
+    clock = BudgetClock(stream.tokens_per_step, max_steps=steps)
+    train(
+        net,
+        optimizer,
+        stream,
+        build(config["schedule"]),
+        clock,
+        torch.device("cpu"),
+        average=average,
+        qat=qat,
+        on_step=lambda step, loss: losses.append(float(loss)),
+    )
+    assert len(losses) == steps
+    assert all(0 < loss < 10 for loss in losses)
+    assert net.phase == len(net.plan.phases) - 1
+    weights = {**net.state_dict(), **(average.average(net) if average is not None else {})}
+    quantised = build(config["quant"]).quantise(weights, roles_of(net))
+    path = tmp_path / "model.golf"
+    pack(path, quantised, config["model"], {"kind": "none"}, build(config["codec"]))
+    found = read_artifact(path)
+    again = build(found.network).eval()
+    again.load_state_dict(found.quantised.dequantise())
+    table = prepared.tokenizer(64).byte_table()
+    scores = evaluate_plan(again, prepared.validation_tokens(64), table, build(config["eval"]), 16)
+    assert all(0 < result.bpb < 20 for result in scores.values())
