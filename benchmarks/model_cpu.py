@@ -2,8 +2,8 @@
 
     python benchmarks/model_cpu.py                      (about two minutes; writes benchmarks/results/model_cpu.json)
     python benchmarks/model_cpu.py --tokens 8192 --pairs 15 --threads 2
-    python benchmarks/model_cpu.py --graph march --tokens 1024 --seq-len 512      (records of 22 March and 27 April, real
-    python benchmarks/model_cpu.py --graph april --tokens 1024 --seq-len 512       widths; model_cpu_<graph>.json)
+    python benchmarks/model_cpu.py --graph march --tokens 1024 --seq-len 512      (the record of 22 March, real width)
+    python benchmarks/model_cpu.py --graph april --tokens 1024 --seq-len 512      (the record of 27 April, real width)
 
 The plain model is nn.Linear, F.rms_norm, F.scaled_dot_product_attention and F.cross_entropy, with Muon written per
 matrix and torch.optim.Adam, in {fp32, autocast, bf16} x {eager, torch.compile}. All six are screened in rotation; the
@@ -296,9 +296,7 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="0: what the preset says")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: needs --threads 1")
     parser.add_argument("--graph", choices=tuple(GRAPHS), default="baseline", help="march, april: real widths")
-    parser.add_argument(
-        "--output", type=Path, help="default: benchmarks/results/model_cpu.json, or model_cpu_<graph>.json"
-    )
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/model_cpu[_<graph>].json")
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu counts one thread: add --threads 1")
