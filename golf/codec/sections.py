@@ -39,9 +39,11 @@ def tensor_class(name: str, role: str) -> str:
 
 def section_label(tensor_class_name: str, part: str) -> str:
     """Codes and plain values count for their tensor's class; scales and corrections are classes of their own."""
-    if part in ("codes", "values"):
+    if part.startswith("correction"):
+        return "corrections"
+    if part.endswith(("codes", "values")):
         return tensor_class_name
-    return "scales" if part == "scales" else "corrections"
+    return "scales" if part.endswith("scales") else "corrections"
 
 
 def canonical_order(classes: Mapping[str, str]) -> list[str]:

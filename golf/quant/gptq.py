@@ -4,10 +4,10 @@
     for each column j, largest H_jj first:  q_j = clamp(round(w_j / s)),  e = (w_j - q_j s) / U_jj,
                                             w_k -= e U_jk for all later columns k
 
-with the row scales s fixed beforehand (records from 2026-03-25 on). Columns go in blocks of 128, what follows a block is
-updated once per block: the same numbers, as matrix products. Columns that no input ever reached become zero.
-Invariant: a result depends on weight, Hessian and settings alone; where a Hessian has no Cholesky factor, damping grows
-tenfold twice, then the matrix is rounded to nearest, and `notes` says so.
+with the row scales s fixed beforehand (records from 2026-03-25 on). Columns go in blocks of 128; what follows a block
+is updated once per block: the same numbers, as matrix products. Columns that no input ever reached become zero.
+Invariant: a result depends on weight, Hessian and settings alone; where a Hessian has no Cholesky factor, damping
+grows tenfold twice, then the matrix is rounded to nearest, and `notes` says so.
 Legend: N matrices, K candidates of scales, R rows, C columns.
 """
 
@@ -29,7 +29,7 @@ from golf.quant.rtn import (
 )
 
 DAMPING_STEPS = (1.0, 10.0, 100.0)
-ROWS_AT_A_TIME_ON_CPU = 4096  # as many rows of a block of columns fit its cache
+ROWS_AT_A_TIME_ON_CPU = 512  # more do not pay there: a block of columns has to fit the cache
 ROWS_AT_A_TIME = 131_072
 
 
@@ -183,7 +183,7 @@ class Gptq:
             if hessian is not None and weight.ndim == 2:
                 if len(hessian) != weight.shape[1]:
                     raise UserError(
-                        f"the Hessian of '{name}' has {len(hessian)} columns, the matrix {weight.shape[1]}: calibrate again"
+                        f"the Hessian of '{name}' is for {len(hessian)} columns, not {weight.shape[1]}: calibrate again"
                     )
                 if id(hessian) not in factors:
                     factors[id(hessian)] = factor_hessian(hessian, self.damping, self.early_damping, self.act_order)

@@ -1,0 +1,8 @@
+"""Every kind of stored tensor, for readers that do not know which ones a file holds (an exported program does)."""
+
+from golf.quant.factored import FactoredTensor
+from golf.quant.lowrank import CorrectedTensor
+from golf.quant.rtn import QuantisedTensor
+from golf.quant.state import PlainTensor
+
+ALL_STORED_KINDS = (PlainTensor, QuantisedTensor, CorrectedTensor, FactoredTensor)
