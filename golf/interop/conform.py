@@ -26,10 +26,8 @@ FOREIGN_COMPONENTS = {
     "gptq_variants": "GPTQ variants",
     "lqer_mixed": "mixed quantiser with low-rank correction",
     "hessians": "second moments for calibration",
-    "arch": "attention, smear, n-gram and rotary variants",
     "caseops": "CaseOps text transform",
     "ngram_tilt": "n-gram tilt",
-    "init_20260319_overtone": "overtone initialisation",
     "ttt_sgd_20260409": "test-time training",
     "ttt": "test-time training",
 }
@@ -113,6 +111,7 @@ def file_jobs(path: Path, data: Path | None) -> Iterator[tuple[str, str, Callabl
 def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
     """Which comparison a JSON file asks for, from the keys it has."""
     from golf.interop import (
+        conform_arch,
         conform_artifacts,
         conform_data,
         conform_models,
@@ -144,11 +143,28 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         return lambda file, _: conform_models.check_weights_file(file)
     if keys and any(isinstance(v, dict) and "tensors" in v and keys_of_runs & set(v) for v in content.values()):
         return conform_runs.check_trajectory
+    if tensor_names(path) >= {"tok_emb.before", "tok_emb.after"}:
+        return conform_arch.check_overtone
+    if keys and isinstance(content.get("cases"), dict) and {"rope", "attn"} & set(content["cases"]):
+        return conform_arch.check_arch
     if keys and isinstance(content.get("cases"), list):
         return conform_optim.check_optim
     if keys and isinstance(content.get("cases"), dict):
         return conform_scores.check_bpb_eval
     return lambda _, __: foreign_component(path, "unknown kind of component file")
+
+
+def tensor_names(path: Path) -> set[str]:
+    """Names of the tensors beside a JSON file, from the header alone; none where there are no tensors."""
+    tensors = path.with_suffix(".safetensors")
+    if not tensors.is_file():
+        return set()
+    with tensors.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            return set(json.loads(file.read(length))) if length < 1 << 24 else set()
+        except ValueError:
+            return set()
 
 
 def foreign_component(path: Path, meaning: str) -> list[Any]:

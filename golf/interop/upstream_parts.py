@@ -121,6 +121,8 @@ def rope_node(net: Network) -> dict[str, Any]:
     yarn = net.settings.get("rope_type") == "yarn" or bool(net.settings.get("rope_yarn"))
     if not yarn and (wanted is None or same_frequencies(plain, wanted)):
         reference = rotary.get("train_seq_len") if "rotary" in net.structure else reference_length(net)
+        if net.settings.get("rope_yarn") is False:
+            reference = None  # scripts with the switch do not rescale where it is off
         partial = None if dims == net.head_width else int(dims)
         return partial_node("rope.Rope", base=base, dims=partial, reference_length=reference)
     lengths = (rotary.get("train_seq_len") or net.settings.get("train_seq_len") or 1024,
@@ -141,10 +143,10 @@ def same_frequencies(ours: Sequence[float], theirs: Sequence[float]) -> bool:
 
 
 def reference_length(net: Network) -> int | None:
-    """Where no structure says: rope_train_seq_len of the April scripts, 1024 in the March scripts with rope_dims."""
+    """Where no structure says: rope_train_seq_len; 1024 in the March scripts with rope_dims, 2048 in those of April."""
     given = net.settings.get("rope_train_seq_len")
     if given is None and net.settings.get("rope_dims"):
-        given = 2048 if net.banked or "skips.gates" in net.ours else 1024
+        given = 2048 if "skips.gates" in net.ours and "bigram.embed.weight" not in net.ours else 1024
     return None if given is None else int(given)
 
 
