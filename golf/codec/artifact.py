@@ -66,16 +66,15 @@ def pack(
     return sizes
 
 
-def read_artifact(
-    path: str | Path, codec: Codec | None = None, kinds: Sequence[type[StoredTensor]] = STORED_KINDS
-) -> Artifact:
+def read_artifact(path: str | Path, codec: Codec | None = None, kinds: Sequence[type[StoredTensor]] = ()) -> Artifact:
     """Read an artifact whole, or raise one UserError.
 
     Args:
         path: the file.
         codec: the codec it was packed with; None looks it up by the name in the file (any codec that golf has).
-        kinds: classes of stored tensors that may occur.
+        kinds: classes of stored tensors that may occur, () = all that golf has.
     """
+    kinds = kinds or import_module("golf.quant.kinds").ALL_STORED_KINDS
     choose = only_codec(codec) if codec else import_module("golf.codec.catalogue").codec_named
     return read_artifact_with(path, choose, kinds)
 

@@ -5,7 +5,8 @@ The order, first match wins:
   2. `overrides`: regular expressions searched in the name, in the order given;
   3. at most `small_numel` elements: scalars and gates by their role, everything else by `small`;
   4. larger: by role (a scalar or gate that large is a matrix).
-With the defaults this is the baseline's rule (2026-03-17).
+With the defaults this is the baseline's rule (2026-03-17). Whole-network techniques come on top: `mixed` gives the most
+sensitive matrices another treatment, `prune` zeroes weights before, `correction` mends the worst tensors after.
 Invariant: every tensor has exactly one route, or it is an error.
 """
 
@@ -24,7 +25,7 @@ from golf.errors import UserError
 from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
 from golf.quant.protocol import Quantiser, StoredTensor
 from golf.quant.rtn import quantise_rows
-from golf.quant.state import PlainTensor, QuantisedState
+from golf.quant.state import STORED_KINDS, PlainTensor, QuantisedState
 
 KEPT_TYPES = ("as_is", "float16", "bfloat16", "float32")
 PLAN_ROLES = ("matrix", "embedding", "head", "table", "gate", "scalar")
@@ -85,6 +86,10 @@ class QuantPlan:
         small: treatment of the other tensors with at most `small_numel` elements.
         small_numel: where small ends.
         overrides: {regular expression: treatment}, stronger than role and size.
+        prune: weight -> weight before quantisation (golf/quant/prune.py).
+        mixed: chooses matrices for a finer treatment (golf/quant/mixed.py).
+        correction: mends tensors after quantisation (golf/quant/lowrank.py).
+        calibration: where the Hessians of algorithms that want them come from (golf/quant/calibrate.py).
     """
 
     def __init__(
@@ -98,6 +103,10 @@ class QuantPlan:
         small: Treatment = "float16",
         small_numel: int = 65_536,
         overrides: Mapping[str, Treatment] | None = None,
+        prune: Any = None,
+        mixed: Any = None,
+        correction: Any = None,
+        calibration: Any = None,
     ) -> None:
         given = {"matrix": matrix, "embedding": embedding, "head": head, "table": table, "gate": gate, "scalar": scalar}
         self.by_role = {role: checked_treatment(f"quant.{role}", treatment) for role, treatment in given.items()}
@@ -112,6 +121,22 @@ class QuantPlan:
                     f"quant.overrides: '{pattern}' is not a regular expression ({error}): escape it"
                 ) from error
             self.overrides.append((compiled, checked_treatment(f"quant.overrides.{pattern}", treatment)))
+        self.prune, self.mixed, self.correction, self.calibration = prune, mixed, correction, calibration
+        self.fine = None if mixed is None else checked_treatment("quant.mixed.fine", mixed.fine)
+
+    def treatments(self) -> list[Treatment]:
+        """Every treatment that a tensor may get."""
+        overrides = [treatment for _, treatment in self.overrides]
+        return [*self.by_role.values(), self.small, *overrides, *([] if self.fine is None else [self.fine])]
+
+    def needs_calibration(self) -> bool:
+        """Whether something in the plan works with Hessians."""
+        return any(getattr(part, "wants_hessian", False) for part in [*self.treatments(), self.mixed])
+
+    def stored_kinds(self) -> tuple[type[StoredTensor], ...]:
+        """Kinds of stored tensors that the plan makes: what a reader of its artifacts has to know."""
+        own = [getattr(part, "stored_kind", None) for part in [*self.treatments(), self.correction]]
+        return tuple(dict.fromkeys([*STORED_KINDS, *(kind for kind in own if kind is not None)]))
 
     def route(self, name: str, tensor: Tensor, role: str) -> Treatment:
         """The treatment of one tensor (its values are not looked at; a meta tensor will do)."""
@@ -126,8 +151,10 @@ class QuantPlan:
             return self.by_role[role] if role in ("gate", "scalar") else self.small
         return self.by_role["matrix" if role in ("gate", "scalar") else role]
 
-    def routes(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> dict[str, Treatment]:
-        """The treatment of every tensor.
+    def routes(
+        self, state: Mapping[str, Tensor], roles: Mapping[str, str], hessians: Mapping[str, Any] | None = None
+    ) -> dict[str, Treatment]:
+        """The treatment of every tensor. Without Hessians, `mixed` chooses among equals: as many, perhaps others.
 
         Raises:
             UserError: a tensor without a role, or an override whose regular expression matches no tensor.
@@ -143,7 +170,11 @@ class QuantPlan:
                 raise UserError(
                     f"quant.overrides: '{pattern.pattern}' matches no tensor; names are {', '.join(list(state)[:3])} …"
                 )
-        return {name: self.route(name, tensor, roles[name]) for name, tensor in state.items()}
+        routes = {name: self.route(name, tensor, roles[name]) for name, tensor in state.items()}
+        if self.mixed is not None and self.fine is not None:
+            candidates = [name for name, treatment in routes.items() if treatment is self.by_role["matrix"]]
+            routes |= dict.fromkeys(self.mixed.chosen(candidates, hessians or {}), self.fine)
+        return routes
 
     def table(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> list[PlannedTensor]:
         """Every tensor with its route and payload bytes, without quantising anything (meta tensors will do)."""
@@ -172,17 +203,51 @@ class QuantPlan:
             UserError: an unrouted tensor, a NaN or infinite value, a value too large for its stored type.
         """
         collected = calibration or {}
-        stored = {}
-        for name, treatment in self.routes(state, roles).items():
-            tensor = state[name].detach()
-            if tensor.dtype.is_floating_point and not torch.isfinite(tensor).all():
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise UserError(
-                    f"tensor '{name}' has {bad:,} NaN or infinite values of {tensor.numel():,}: training diverged; "
-                    "export an earlier checkpoint or lower the learning rate"
-                )
-            stored[name] = store_tensor(name, tensor, treatment, collected.get(name))
-        return QuantisedState(stored, {name: tensor_class(name, roles[name]) for name in state})
+        routes = self.routes(state, roles, collected)
+        weights = {name: self.prepared(name, tensor) for name, tensor in state.items()}
+        stored: dict[str, StoredTensor] = {}
+        notes: list[str] = []
+        for treatment in (t for t in self.treatments() if hasattr(t, "notes")):
+            treatment.notes.clear()
+        for treatment, names in batches_of(routes, weights):
+            together = [weights[name] for name in names], [collected.get(name) for name in names]
+            if len(names) > 1:
+                stored |= zip(names, treatment.convert_many(names, *together))
+            else:
+                stored[names[0]] = store_tensor(names[0], together[0][0], treatment, together[1][0])
+        for treatment in {id(t): t for t in self.treatments() if hasattr(t, "notes")}.values():
+            notes += treatment.notes
+        if self.correction is not None:
+            large = [
+                name for name in state if not isinstance(routes[name], str) and roles[name] not in ("gate", "scalar")
+            ]
+            stored |= self.correction.apply(state, {name: stored[name] for name in large})
+        classes = {name: tensor_class(name, roles[name]) for name in state}
+        return QuantisedState({name: stored[name] for name in state}, classes, tuple(notes))
+
+    def prepared(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor as it is quantised.
+
+        Raises:
+            UserError: a NaN or infinite value.
+        """
+        tensor = tensor.detach()
+        if tensor.dtype.is_floating_point and not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise UserError(
+                f"tensor '{name}' has {bad:,} NaN or infinite values of {tensor.numel():,}: training diverged; "
+                "export an earlier checkpoint or lower the learning rate"
+            )
+        return tensor if self.prune is None else self.prune.apply(name, tensor)
+
+
+def batches_of(routes: Mapping[str, Treatment], weights: Mapping[str, Tensor]) -> list[tuple[Any, list[str]]]:
+    """(treatment, names): one by one, but matrices of one shape together where the treatment takes many."""
+    found: dict[Any, tuple[Treatment, list[str]]] = {}
+    for name, treatment in routes.items():
+        key = (id(treatment), tuple(weights[name].shape)) if hasattr(treatment, "convert_many") else name
+        found.setdefault(key, (treatment, []))[1].append(name)
+    return list(found.values())
 
 
 def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: Any) -> StoredTensor:

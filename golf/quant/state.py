@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,10 +48,14 @@ STORED_KINDS = (PlainTensor, QuantisedTensor)
 
 @dataclass(frozen=True)
 class QuantisedState:
-    """Stored tensors and the class (embedding, attention …) under which each one's bytes are reported."""
+    """Stored tensors and the class (embedding, attention …) under which each one's bytes are reported.
+
+    `notes`: what an algorithm had to do otherwise than asked, one line each; not part of a file.
+    """
 
     tensors: dict[str, StoredTensor]
     classes: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def dequantise(self) -> dict[str, Tensor]:
         """The state dict that is evaluated, in the original dtypes."""
@@ -66,13 +71,14 @@ class QuantisedState:
         write_whole_file(path, write_container(NoCodec(), header, [orders[:1] for orders in candidates])[0])
 
     @classmethod
-    def load(cls, path: str | Path, kinds: Sequence[type[StoredTensor]] = STORED_KINDS) -> "QuantisedState":
-        """Read what `save` wrote."""
+    def load(cls, path: str | Path, kinds: Sequence[type[StoredTensor]] = ()) -> "QuantisedState":
+        """Read what `save` wrote. `kinds`: of stored tensors that may occur, () = all that golf has."""
+        known = kinds or import_module("golf.quant.kinds").ALL_STORED_KINDS
         blob = read_whole_file(path)
 
         def read() -> QuantisedState:
             header, codec, start = read_header(blob, only_codec(NoCodec()), str(path))
-            return cls(*tensors_from_sections(header, read_sections(blob, header, codec, start, str(path)), kinds))
+            return cls(*tensors_from_sections(header, read_sections(blob, header, codec, start, str(path)), known))
 
         return read_guarded(str(path), read)
 
