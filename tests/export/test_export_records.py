@@ -1,0 +1,54 @@
+"""The record experiments as single files: each trains alone, and golf scores the artifact it writes as it does itself.
+
+One record per family always; the full grid takes minutes: GOLF_FULL_GRID=1 pytest tests/export/test_export_records.py
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "contracts"))
+from tiny import records, shrunk, tiny_data
+
+from golf.config.build import build
+from golf.config.compose import Composer
+from golf.evaluation.protocol import evaluate_plan
+from golf.loading import open_artifact
+from golf.submission.flatten import write_submission
+from golf.submission.verify import run_alone
+
+REPRESENTATIVES = {"0324_ternary_74m", "0331_parallel_residual_recurrence", "0427_lqer_sparse_gate_hp"}
+FULL_GRID = [
+    pytest.mark.slow,
+    pytest.mark.skipif("GOLF_FULL_GRID" not in os.environ, reason="GOLF_FULL_GRID=1 runs it"),
+]
+GRID = [pytest.param(name, marks=[] if name in REPRESENTATIVES else FULL_GRID) for name in records()]
+STEPS = 3
+
+
+@pytest.mark.parametrize("record", GRID)
+def test_record_is_one_file_that_trains_and_scores_alone(record, tmp_path):
+    torch.set_num_threads(1)
+    config = shrunk(Composer("train").compose([f"experiment=record/{record}", "budget=steps"]), layers=None)
+    config["budget"]["max_steps"] = STEPS
+    config["callbacks"]["warmup"]["steps"] = 1
+    lr = config["schedule"]["lr"]
+    if "warmdown_steps" in lr:
+        lr["warmdown_steps"] = 2
+    config["data"] = tiny_data(tmp_path / "shards", config["data"]["order"], shard_tokens=600)
+    prepared = build(config["data"]).prepare(say=lambda line: None)
+    code = write_submission(config, tmp_path / "train_gpt.py")
+    artifact = tmp_path / "model.golf"
+    alone = run_alone(code, ["--data", str(prepared.folder), "--output", str(artifact)])
+    assert [step["step"] for step in alone["steps"]] == list(range(1, STEPS + 1))
+    assert alone["artifact_bytes"] == artifact.stat().st_size
+    net, _ = open_artifact(artifact)
+    table = prepared.tokenizer(64).byte_table()
+    scores = evaluate_plan(net.eval(), prepared.validation_tokens(64), table, build(config["eval"]), 16)
+    printed = {score["name"]: score["bpb"] for score in alone["scores"] if score["weights"] == "artifact"}
+    assert printed == pytest.approx({name: result.bpb for name, result in scores.items()}, abs=1e-9)
