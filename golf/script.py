@@ -29,6 +29,7 @@ from golf.data.tokenizer import Tokenizer, load_tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
 from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
+from golf.models.exported import exported_state, load_exported
 from golf.models.roles import roles_of
 from golf.optim.averaging import Ema
 from golf.optim.composite import Composite
@@ -40,7 +41,7 @@ FIRST_STEPS_PRINTED = 10
 
 @dataclass(frozen=True)
 class Program:
-    """Everything an exported run is made of. `network` is `model` as plain data: what the artifact's header says.
+    """Everything an exported run is made of. `network` is the exported model as plain data: the artifact's header.
 
     `own_start` is false where the run began from other weights, which a file of source code cannot repeat.
     """
@@ -204,7 +205,7 @@ class ProgramRun:
         self.score(EagerView(net), "raw" if self.program.average is None else "averaged", first_only=True)
         path = Path(self.options.output)
         if self.rank == 0:
-            state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+            state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
             quantised = self.program.quant.quantise(state, roles_of(net))
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
@@ -232,7 +233,7 @@ class ProgramRun:
         if artifact.tokenizer.get("sha256") not in (None, self.tokenizer.sha256):
             raise UserError(f"{path} was trained with another tokenizer; type --data or --tokenizer")
         net = program.model()
-        net.load_state_dict(artifact.quantised.dequantise())
+        load_exported(net, artifact.quantised.dequantise())
         self.score(net.to(self.device), "artifact")
 
     def score(self, net: Any, what: str, first_only: bool = False) -> None:

@@ -48,7 +48,6 @@ def count_parameters(config: Config) -> int:
     Raises:
         UserError: the model cannot be built.
     """
-    import torch
     from torch.overrides import TorchFunctionMode
 
     from golf.config.build import build

@@ -19,6 +19,7 @@ from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 from golf.interop.ptz import write_ptz
 from golf.loading import open_artifact, own_targets
+from golf.models.exported import exported_network, exported_state
 from golf.models.roles import roles_of
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.scoring import score_artifact
@@ -88,8 +89,8 @@ def _quantise(config: dict[str, Any], weights: Path, folder: Path) -> tuple[Iter
     from safetensors.torch import load_file
 
     with torch.device("meta"):
-        roles = roles_of(build(config["model"]))
-    state = build(config["quant"]).quantise(load_file(weights), roles)
+        net = build(config["model"])
+    state = build(config["quant"]).quantise(exported_state(net, load_file(weights)), roles_of(net))
     output = folder / "quantised.golf"
     state.save(output)
     return [output], {"payload_bytes": state.payload_bytes()}
@@ -98,9 +99,8 @@ def _quantise(config: dict[str, Any], weights: Path, folder: Path) -> tuple[Iter
 def _pack(
     run: RunFolder, config: dict[str, Any], quantised: Path, artifact: Path, code: Path | None
 ) -> tuple[Iterable[Path], dict[str, Any]]:
-    sizes = pack(
-        artifact, QuantisedState.load(quantised), config["model"], tokenizer_identity(run), build(config["codec"])
-    )
+    network, codec = exported_network(config["model"]), build(config["codec"])
+    sizes = pack(artifact, QuantisedState.load(quantised), network, tokenizer_identity(run), codec)
     outputs = [artifact]
     if code is not None:
         write_submission(config, code)

@@ -16,6 +16,7 @@ from typing import Any
 from golf.config.code import to_expression
 from golf.errors import UserError
 from golf.files import write_atomically
+from golf.models.exported import exported_network
 from golf.submission.source import (
     ANNOTATION_OF_ABSENT,
     CoreModule,
@@ -108,7 +109,7 @@ def program_expression(
     }
     values = {name: value for name, value in values.items() if not is_left_out(name, value)}
     source, imports = to_expression({"_target_": ".".join(PROGRAM), **values})
-    network = literal(config["model"], indent=8)
+    network = literal(exported_network(config["model"]), indent=8)
     body = source.rstrip().removesuffix(")").rstrip().removesuffix(",")
     return f"{body},\n    network={network},\n)", imports
 

@@ -17,9 +17,6 @@ from golf.config.build import build
 from golf.loop import seed_everything, train
 from golf.models.roles import roles_of
 
-MODEL_GROUPS = ("attention", "mlp", "embedding", "residual", "depth")
-MODEL_OPTIONS = [(group, option) for group in MODEL_GROUPS for option in options(f"model/{group}")]
-
 
 def model_of(*overrides: str) -> Any:
     seed_everything(0)
@@ -28,44 +25,6 @@ def model_of(*overrides: str) -> Any:
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape).to(parameter.dtype))
     return net
-
-
-@pytest.mark.parametrize(("group", "option"), MODEL_OPTIONS)
-def test_model_option_is_causal(group: str, option: str) -> None:
-    net = model_of(f"model/{group}={option}").eval()
-    ids_BT = torch.randint(2, 64, (2, 12))
-    changed_BT = ids_BT.clone()
-    changed_BT[:, 7:] = (changed_BT[:, 7:] + 1) % 64
-    with torch.no_grad():
-        before, after = net(ids_BT), net(changed_BT)
-    assert torch.equal(before[:, :7], after[:, :7])
-    assert not torch.equal(before[:, 7:], after[:, 7:])
-
-
-@pytest.mark.parametrize(("group", "option"), MODEL_OPTIONS)
-def test_model_option_has_roles_gradients_and_an_optimizer_group(group: str, option: str) -> None:
-    overrides = [f"model/{group}={option}"]
-    net = model_of(*overrides)
-    ids_BT = torch.randint(2, 64, (2, 13))
-    net(ids_BT[:, :-1], ids_BT[:, 1:]).backward()
-    names = [name for name, _ in net.named_parameters()]
-    assert sorted(roles_of(net)) == sorted(names)
-    for name, parameter in net.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
-    optimizer = build(tiny(overrides)["optim"])(net)
-    routed = [name for group_ in optimizer.param_groups for name in group_["names"]]
-    assert sorted(routed) == sorted(names)
-
-
-@pytest.mark.parametrize(("group", "option"), MODEL_OPTIONS)
-def test_model_option_draws_the_same_weights_from_the_same_seed(group: str, option: str) -> None:
-    states = []
-    for _ in range(2):
-        seed_everything(3)
-        states.append(build(tiny([f"model/{group}={option}"])["model"]).state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize("option", [name for name in options("experiment") if name != "none"])

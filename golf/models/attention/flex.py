@@ -1,6 +1,7 @@
 """Attention by PyTorch's FlexAttention: a compiled kernel that skips what a document mask hides. For compiled GPU runs.
 
-Runs eagerly and on CPUs, too, but slowly. Legend: H heads, K key/value heads, T time, E head width.
+Runs eagerly and on CPUs, too, but slowly, and trains on GPUs only. Legend: H heads, K key/value heads, T time, E head
+width.
 """
 
 from typing import Any
@@ -31,6 +32,8 @@ class Flex:
 
     def __call__(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, context: Context) -> Tensor:
         T, device = q_BHTE.shape[2], q_BHTE.device
+        if device.type == "cpu" and torch.is_grad_enabled() and q_BHTE.requires_grad:
+            raise UserError("model/backend=flex has no backward pass on CPUs; type model/backend=sdpa to train on one")
         # The mask depends on the batch, not on the visit: it is made once per forward.
         mask = None if context.shared is None else context.shared.get("flex_mask")
         if mask is None:

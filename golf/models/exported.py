@@ -1,0 +1,43 @@
+"""What of a trained network is exported: everything but the tensors that only the training loss uses.
+
+A network names those with `train_only_names()` (a network without that method exports all it has). They stay in
+checkpoints and averages, so that training can go on from both; quantisation is where they end.
+Invariant: the network that an artifact describes computes the same losses per token as the trained one.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from golf.errors import VerificationFailed
+
+# Arguments of the network that act in training only.
+TRAINING_ARGUMENTS = ("objective",)
+
+
+def train_only_names(net: Any) -> list[str]:
+    """Names of a network's tensors that are not exported."""
+    return list(getattr(net, "train_only_names", list)())
+
+
+def exported_state(net: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict that are exported, in their order."""
+    left_out = set(train_only_names(net))
+    return {name: tensor for name, tensor in state.items() if name not in left_out}
+
+
+def exported_network(network: dict[str, Any]) -> dict[str, Any]:
+    """A network as plain data (its config node) without what acts in training only."""
+    return {name: None if name in TRAINING_ARGUMENTS else value for name, value in network.items()}
+
+
+def load_exported(net: Any, state: dict[str, Tensor]) -> None:
+    """Exported tensors into a network that may have train-only ones besides; those stay as they are.
+
+    Raises:
+        VerificationFailed: another tensor is missing, or one is left over.
+    """
+    found = net.load_state_dict(state, strict=False)
+    wrong = sorted(set(found.missing_keys) - set(train_only_names(net))) + list(found.unexpected_keys)
+    if wrong:
+        raise VerificationFailed(f"the artifact does not fit its network: {', '.join(wrong[:3])}; export it again")
