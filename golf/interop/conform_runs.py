@@ -153,7 +153,8 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
     optimiser = optimiser_settings(entry, precision)
     settings = entry.get("model", hyper)
     refuse_unknown_settings(entry.get("model", {}))
-    model = build_upstream_model(dict(generate_weights(entry["weight_seed"], entry["tensors"])), settings).train()
+    state = dict(generate_weights(entry["weight_seed"], entry["tensors"]))
+    model = build_upstream_model(state, settings, entry.get("structure")).train()
     shapes = {tensor["name"]: tensor["shape"] for tensor in entry["tensors"]}
     pieces = pieces_of(shapes)
     optimiser["scalar_pattern"] = scalars_by_name(model, pieces, entry.get("optimizer_groups") or {})

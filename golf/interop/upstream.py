@@ -113,7 +113,9 @@ def embedding_node(net: Network) -> dict[str, Any]:
 
 def parallel_start(net: Network) -> int | None:
     """First layer of a parallel residual, None for none."""
-    start = setting(net.settings, "parallel_start")
+    described = net.structure.get("lanes")
+    starts = [v for k, v in described.items() if "start" in k] if isinstance(described, Mapping) else []
+    start = setting(net.settings, "parallel_start", starts[0] if starts else None)
     return None if start is None or start < 0 or start >= net.layers else int(start)
 
 

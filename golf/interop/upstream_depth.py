@@ -101,7 +101,7 @@ def depth_node(
     needed = max(len(visits) // 2 for visits in orders)
     rows: dict[str, Any] = {}
     if skip_rows < needed:
-        rows = {"skip_rows": skip_rows, "beyond_rows": beyond_rows(settings, structure)}
+        rows = {"skip_rows": skip_rows, "beyond_rows": beyond_rows(skip_rows, settings, structure)}
     shared = {"_partial_": True, **rows}
     passes = [passes_of(visits, layers, loop) for visits in orders[1:]]
     if loop is not None and None not in passes and start > 0:
@@ -118,15 +118,20 @@ def passes_of(visits: list[int], layers: int, loop: tuple[int, int, int] | None)
     return passes if passes and visits == looped_order(layers, loop[0], loop[1], passes) else None
 
 
-def beyond_rows(settings: Mapping[str, Any], structure: Mapping[str, Any]) -> str:
-    """What pops do for which there is no row of skip weights: described, or as with or without two lanes in April.
+def beyond_rows(rows: int, settings: Mapping[str, Any], structure: Mapping[str, Any]) -> str:
+    """What pops do for which there is no row of skip weights: listed, described, or as in the two records that did so.
 
-    The record of 3 April used the last row again; that of 4 April, with decoupled lanes, dropped them.
+    That of 3 April used the last row again; that of 4 April, with decoupled lanes, dropped them.
     """
-    words = words_of(structure.get("skips", ""))
-    if any(word in words for word in ("last row", "clamp", "re-use", "reuse", "again", "min(")):
+    described = structure.get("skips", "")
+    lists = [v for v in described.values() if isinstance(v, list)] if isinstance(described, Mapping) else [described]
+    for listed in lists:
+        if isinstance(listed, list) and listed:
+            return "last" if len(listed) > rows else "none"
+    words = words_of(described)
+    if any(word in words for word in ("last", "clamp", "re-use", "reuse", "again", "min(")):
         return "last"
-    if any(word in words for word in ("drop", "lost", "only the first", "ignored", "no skip", "without", "none")):
+    if any(word in words for word in ("drop", "lost", "only the first", "ignored", "no skip", "without")):
         return "none"
     return "none" if setting(settings, "parallel_start") is not None else "last"
 

@@ -113,29 +113,31 @@ def written_mlp(text: str, slope: Any) -> dict[str, Any]:
 def rope_node(net: Network) -> dict[str, Any]:
     """Rotary positions; the spec's own frequencies, where it lists them, must be reproduced."""
     rotary = net.structure.get("rotary", {})
-    dims = rotary.get("rope_dims") or net.settings.get("rope_dims") or net.head_width
+    dims = int(rotary.get("rope_dims") or net.settings.get("rope_dims") or net.head_width)
     base = float(rotary.get("base") or net.settings.get("rope_base") or 10000.0)
     wanted = rotary.get("inv_freq")
-    shares = [index / dims for index in range(0, dims, 2)]
-    plain = [base**-share for share in shares]
+    shared = {"base": base, "dims": None if dims == net.head_width else dims}
     yarn = net.settings.get("rope_type") == "yarn" or bool(net.settings.get("rope_yarn"))
-    if not yarn and (wanted is None or same_frequencies(plain, wanted)):
+    if not yarn and (wanted is None or same_frequencies(frequencies(base, dims), wanted)):
         reference = rotary.get("train_seq_len") if "rotary" in net.structure else reference_length(net)
         if net.settings.get("rope_yarn") is False:
             reference = None  # scripts with the switch do not rescale where it is off
-        partial = None if dims == net.head_width else int(dims)
-        return partial_node("rope.Rope", base=base, dims=partial, reference_length=reference)
-    lengths = (rotary.get("train_seq_len") or net.settings.get("train_seq_len") or 1024,
-               rotary.get("yarn_max_len") or net.settings.get("yarn_max_len") or 2048)  # fmt: skip
-    slowed = [f / (1.0 + min(max((s - 0.25) / 0.75, 0.0), 1.0) * (lengths[1] / lengths[0] - 1.0))
-              for f, s in zip(plain, shares)]  # fmt: skip
+        return partial_node("rope.Rope", **shared, reference_length=reference)
     if wanted is None and net.settings.get("rope_yarn"):
         raise UnsupportedNetwork("YaRN of the April scripts (rope_yarn), whose frequencies are not recorded")
-    if wanted is not None and not same_frequencies(slowed, wanted):
-        raise UnsupportedNetwork(f"rotary frequencies {[round(f, 6) for f in wanted[:4]]}… (base {base}, {dims} dims)")
-    partial = None if dims == net.head_width else int(dims)
-    lengths_node = {"train_length": int(lengths[0]), "target_length": int(lengths[1])}
-    return partial_node("rope.YarnRope", base=base, dims=partial, **lengths_node)
+    target = int(rotary.get("yarn_max_len") or net.settings.get("yarn_max_len") or 2048)
+    for length in (net.settings.get("train_seq_len"), rotary.get("train_seq_len"), 1024):
+        if length and (wanted is None or same_frequencies(frequencies(base, dims, target / length), wanted)):
+            return partial_node("rope.YarnRope", **shared, train_length=int(length), target_length=target)
+    first = [round(f, 6) for f in wanted[:4]]  # type: ignore[index]
+    raise UnsupportedNetwork(f"rotary frequencies {first}… (base {base}, {dims} dimensions)")
+
+
+def frequencies(base: float, dims: int, slowdown: float = 1.0) -> list[float]:
+    """As golf.models.rope computes them, plain or with YaRN's slowdown."""
+    shares = [index / dims for index in range(0, dims, 2)]
+    ramps = [min(max((share - 0.25) / 0.75, 0.0), 1.0) for share in shares]
+    return [base**-share / (1.0 + ramp * (slowdown - 1.0)) for share, ramp in zip(shares, ramps)]
 
 
 def same_frequencies(ours: Sequence[float], theirs: Sequence[float]) -> bool:

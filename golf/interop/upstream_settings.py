@@ -54,6 +54,8 @@ KNOWN_MODEL_SETTINGS = {
     *("caseops_enabled", "num_unique_layers", "smear_gate_init"),
 }
 INITIAL_VALUES = re.compile(r"(_init|_init_std|_init_scale|_std|_lr|_wd|seed|_loss_weight)$")
+# Settings of training and kernels, which no network is built from, and of parts that show by parameters of their own.
+INERT = re.compile(r"qat|quant|backend|fa3|flash|compil|dtype|ttt|lawa|ema_|swa_|muon|adam|warmup|fused|tversky|refiner")
 NEUTRAL = (None, False, 0, "", [], (), {}, "none", "off", "standard", "default")
 
 
@@ -101,5 +103,5 @@ def refuse_unknown_settings(model_settings: Mapping[str, Any]) -> None:
     """A constructor argument nobody here knows, set to something, may change the function: say so."""
     known = KNOWN_MODEL_SETTINGS | {key for key, _, _ in FOREIGN_SETTINGS}
     for key, value in model_settings.items():
-        if key not in known and not INITIAL_VALUES.search(key) and value not in NEUTRAL:
+        if key not in known and not INITIAL_VALUES.search(key) and not INERT.search(key) and value not in NEUTRAL:
             raise UnsupportedNetwork(f"unknown model setting {key}={value}")
