@@ -22,10 +22,6 @@ DESCRIPTIONS = ("sensitivity", "grads")
 
 # Component files of techniques that golf does not have: keys of their content -> what they are.
 FOREIGN_COMPONENTS = {
-    "gptq": "GPTQ quantisation",
-    "gptq_variants": "GPTQ variants",
-    "lqer_mixed": "mixed quantiser with low-rank correction",
-    "hessians": "second moments for calibration",
     "caseops": "CaseOps text transform",
     "ngram_tilt": "n-gram tilt",
     "ttt_sgd_20260409": "test-time training",
@@ -114,6 +110,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         conform_arch,
         conform_artifacts,
         conform_data,
+        conform_gptq,
         conform_models,
         conform_optim,
         conform_quant,
@@ -129,6 +126,8 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
     keys_of_runs = {"fp32", "bf16"}
     if path.stem in FOREIGN_COMPONENTS:
         return lambda _, __: foreign_component(path, FOREIGN_COMPONENTS[path.stem])
+    if isinstance(content, dict) and (found := conform_gptq.component_check(content)):
+        return found
     if "tokenizers" in keys:
         return conform_data.check_byte_accounting
     if keys & {"sliding", "sequential_loader", "val_truncation", "lr"}:

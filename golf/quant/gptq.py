@@ -110,13 +110,13 @@ def solve_codes(
 class Gptq:
     """A treatment of a quantisation plan: GPTQ on rows clipped at a number of standard deviations (from 2026-04-05).
 
-    scale = max(deviations · std(row) / code_max, 1e-10) in float16: the step is a share of the row's deviation, so that
-    `deviations` trades bytes for error without a jump. With `hessian_weight` λ (2026-04-06), a row's scale is
+    scale = max(factor · std(row) / code_max, 1e-10) in float16: the step is a share of the row's deviation, so that
+    `factor` trades bytes for error without a jump. With `hessian_weight` λ (2026-04-06), a row's scale is
     multiplied by 1 + λ (r - 1), r being its mean of |w_j| H_jj relative to the other rows.
 
     Args:
         bits: 5 to 8 (codes are symmetric).
-        deviations: 12.85 for matrices, 20 for an int8 embedding, 14 for an int7 one in the records.
+        factor: 12.85 standard deviations for matrices, 20 for an int8 embedding, 14 for an int7 one in the records.
         hessian_weight: λ; 0.175 in the record.
         damping, early_damping, act_order: of the Hessian (`factor_hessian`). block: columns per lazy update.
     """
@@ -126,7 +126,7 @@ class Gptq:
     def __init__(
         self,
         bits: int = 6,
-        deviations: float = 12.85,
+        factor: float = 12.85,
         hessian_weight: float = 0.0,
         damping: float = 0.01,
         early_damping: float = 0.0,
@@ -135,15 +135,15 @@ class Gptq:
     ):
         if not 2 <= bits <= 8:
             raise UserError(f"bits={bits} of GPTQ must be 2 to 8: type bits=6")
-        if not deviations > 0:
-            raise UserError(f"deviations={deviations} must be positive: type deviations=12.85")
+        if not factor > 0:
+            raise UserError(f"factor={factor} must be positive: type factor=12.85")
         if not damping > 0 or early_damping < 0 or block < 1:
             raise UserError(
                 f"damping={damping}, early_damping={early_damping}, block={block}: type damping=0.01 block=128"
             )
         self.hessian_weight = hessian_weight
         self.damping, self.early_damping, self.act_order, self.block = damping, early_damping, act_order, block
-        self.format: QuantFormat = deviation_rows(bits, deviations)
+        self.format: QuantFormat = deviation_rows(bits, factor)
         self.notes: list[str] = []
 
     # -- the rule of the scales, which other classes replace -----------------------------------------------------------

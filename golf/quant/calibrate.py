@@ -1,0 +1,64 @@
+"""Calibration data: where the Hessians of a quantisation plan come from. Never the validation split.
+
+A source is a node of the configuration that is handed the training shards, the network and nothing else; there is no
+way to name tokens. Reading training data counts as training, so it belongs inside the training clock; text that the
+network wrote itself does not. Invariant: the batches of a source do not depend on the number of ranks that share them.
+Legend: B rows, T time.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from golf.data.shards import TRAIN_PATTERN, Shards
+from golf.data.stream import TokenStream
+from golf.errors import UserError, VerificationFailed
+from golf.quant.hessian import collect_hessians
+
+
+def require_training_shards(shards: Shards) -> None:
+    """Refuse shards that are not the training split's.
+
+    Raises:
+        VerificationFailed: naming the file.
+    """
+    for path in shards.paths:
+        if not Path(path).match(TRAIN_PATTERN):
+            raise VerificationFailed(
+                f"{path} is not a training shard ({TRAIN_PATTERN}): calibration never sees validation data"
+            )
+
+
+class TrainingTokens:
+    """The first windows of an order of the training data (records from 2026-03-29 on: 64 or 16 batches of 48 rows).
+
+    Args:
+        order: an option of data/order, called with shards and sizes. The records take the shuffled one.
+        batches: how many, over all ranks. rows: of each, as long as training's.
+    """
+
+    on_training_clock = True
+
+    def __init__(self, order: Callable[..., TokenStream], batches: int = 16, rows: int = 48):
+        if batches < 1 or rows < 1:
+            raise UserError(
+                f"quant.calibration: batches={batches} rows={rows} must be positive: type quant.calibration.batches=16"
+            )
+        self.order, self.batches, self.rows = order, batches, rows
+
+    def token_batches(self, shards: Shards, seq_len: int, rank: int = 0, world: int = 1) -> Iterator[Tensor]:
+        """Token ids [B, T] of this rank's batches."""
+        require_training_shards(shards)
+        if self.batches % world:
+            raise UserError(
+                f"{world} ranks cannot share {self.batches} calibration batches: type quant.calibration.batches={world}"
+            )
+        stream = self.order(shards, self.batches * self.rows * seq_len, seq_len, self.batches)
+        for index in range(self.batches // world):
+            yield stream.batch(index, rank, world).inputs_BT.view(-1, seq_len)
+
+    def hessians(self, net: Any, shards: Shards, seq_len: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """Hessian of every matrix of the network, summed over ranks."""
+        return collect_hessians(net, self.token_batches(shards, seq_len, rank, world))
