@@ -76,7 +76,7 @@ def records() -> str:
     lines = [
         "# Records of the 10-minute track\n",
         "Every published record as an experiment: `python train.py experiment=record/<id>`. The numbers are the published",
-        "ones (mean over seeds where there are several); golf has not trained them at their real size. What a record needs",
+        "ones (as announced; a file says the mean where it differs); golf has not trained them at their real size. What a record needs",
         "that golf does not have yet stands in a comment of its file, `conf/experiment/record/<id>.yaml`.\n",
         "| experiment | published folder | BPB | seeds | bytes | steps | parameters |",
         "|---|---|---|---|---|---|---|",
