@@ -55,7 +55,9 @@ KNOWN_MODEL_SETTINGS = {
 }
 INITIAL_VALUES = re.compile(r"(_init|_init_std|_init_scale|_std|_lr|_wd|seed|_loss_weight)$")
 # Settings of training and kernels, which no network is built from, and of parts that show by parameters of their own.
-INERT = re.compile(r"qat|quant|backend|fa3|flash|compil|dtype|ttt|lawa|ema_|swa_|muon|adam|warmup|fused|tversky|refiner")
+INERT = re.compile(
+    r"qat|quant|backend|fa3|flash|compil|dtype|ttt|lawa|ema_|swa_|muon|adam|warmup|fused|tversky|refiner"
+)
 NEUTRAL = (None, False, 0, "", [], (), {}, "none", "off", "standard", "default")
 
 

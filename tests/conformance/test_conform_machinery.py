@@ -175,12 +175,13 @@ def test_wrong_numbers_fail(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"model_kwargs": {"xsa_last_n": 2}}, "exclusive self-attention"),
-        ({"model_kwargs": {"rope_dims": 4}}, "partial rotary"),
+        ({"structure": {"xsa_layers": [1]}}, "exclusive self-attention (XSA) in layers [1] of 1"),
+        ({"structure": {"rotary": {"rope_dims": 4, "inv_freq": [1.0, 0.5]}}}, "rotary frequencies [1.0, 0.5]"),
         ({"model_kwargs": {"flux_capacitor": 3}}, "unknown model setting flux_capacitor"),
-        ({"structure": {"mlp_activation": {"kind": "leaky_relu_squared"}}}, "MLP activation leaky_relu_squared"),
-        ({"structure": {"recurrent_v2p": [0, 1, 0]}}, "recurrent_v2p"),
-        ({"structure": {"rotary": {"train_seq_len": 16}}}, "rescaled beyond 16"),
+        ({"model_kwargs": {"gated_attention": True}}, "head gate with a bias (gated_attention=True)"),
+        ({"hyperparameters": {"dtg_enabled": True}}, "per-token depth gate"),
+        ({"structure": {"mlp_activation": {"kind": "maxout"}}}, "MLP activation maxout"),
+        ({"structure": {"recurrent_v2p": [0, 1, 0]}}, "visits [0, 1, 0] of 1 layers"),
     ],
 )
 def test_foreign_features_are_unsupported_with_the_reason(change, reason, tmp_path, capsys):
@@ -195,10 +196,19 @@ def test_foreign_features_are_unsupported_with_the_reason(change, reason, tmp_pa
 def test_foreign_parameters_are_named(tmp_path, capsys):
     folder = write_model_folder(tmp_path / "m", SHAPES["one_layer"])
     spec = json.loads((folder / "spec.json").read_text())
-    spec["weights"]["tensors"].append({"name": "smear.gate", "shape": [32], "mean": 0.0, "std": 1.0})
+    spec["weights"]["tensors"].append({"name": "warp.drive", "shape": [32], "mean": 0.0, "std": 1.0})
     (folder / "spec.json").write_text(json.dumps(spec))
     _, results = run_json(capsys, folder)
-    assert "smear gate (parameter smear.gate)" in results[0]["detail"]
+    assert "unknown parameter warp.drive [32]" in results[0]["detail"]
+
+
+def test_a_setting_that_changes_the_function_fails(tmp_path, capsys):
+    """The vectors are of a network without it: believed, built and found to differ."""
+    for number, structure in enumerate(({"xsa_layers": [3]}, {"rotary": {"rope_dims": 4, "train_seq_len": None}})):
+        folder = write_model_folder(tmp_path / str(number), SHAPES["baseline_like"], structure=structure)
+        code, results = run_json(capsys, folder)
+        assert code == 4
+        assert {r["status"] for r in results if r["quantity"] == "nll"} == {"fail"}
 
 
 def test_mlp_power_is_read_from_the_activation(tmp_path, capsys):
