@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -196,6 +197,7 @@ class ProgramRun:
             reserve_seconds=budget.reserve_seconds,
             synchronise=torch.cuda.synchronize if self.device.type == "cuda" else None,
             share=share if self.world > 1 else None,
+            per_rank=budget.per_rank_clock,
         )
 
     # -- exporting ----------------------------------------------------------------------------------------------------
@@ -204,9 +206,12 @@ class ProgramRun:
         net.load_state_dict(weights)
         self.score(EagerView(net), "raw" if self.program.average is None else "averaged", first_only=True)
         path = Path(self.options.output)
+        hessians = self.calibrate(net)
         if self.rank == 0:
             state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
-            quantised = self.program.quant.quantise(state, roles_of(net))
+            quantised = self.program.quant.quantise(state, roles_of(net), hessians)
+            for note in quantised.notes:
+                self.say(note)
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
             sizes = pack(path, quantised, self.program.network, identity, self.program.codec)
@@ -224,10 +229,26 @@ class ProgramRun:
             dist.barrier()
         return path
 
+    def calibrate(self, net: nn.Module) -> dict[str, Tensor]:
+        """Hessians for the quantisers that want them, from the plan's source, on all ranks together."""
+        plan = self.program.quant
+        if not plan.needs_calibration():
+            return {}
+        if plan.calibration is None:
+            raise UserError(
+                "the quantisation plan wants Hessians and has no source; type quant/calibration=training_tokens"
+            )
+        begun = time.monotonic()
+        shards = Shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id)
+        seq_len = self.program.stream.keywords["seq_len"]
+        hessians = plan.calibration.hessians(net, shards, seq_len, self.rank, self.world)
+        self.say(f"calibrated matrices:{len(hessians)} seconds:{time.monotonic() - begun:.1f}")
+        return hessians
+
     def evaluate_artifact(self, path: Path) -> None:
         """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
         program = self.program
-        artifact = read_artifact_with(path, only_codec(program.codec))
+        artifact = read_artifact_with(path, only_codec(program.codec), program.quant.stored_kinds())
         if artifact.network != json.loads(json.dumps(program.network)):
             raise UserError(f"{path} holds another network than this file builds; use the file exported with it")
         if artifact.tokenizer.get("sha256") not in (None, self.tokenizer.sha256):

@@ -21,11 +21,14 @@ from golf.interop.ptz import write_ptz
 from golf.loading import open_artifact, own_targets
 from golf.models.exported import exported_network, exported_state
 from golf.models.roles import roles_of
+from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.scoring import score_artifact
 from golf.pipeline.stage import STAGES, Stage, run_stage
+from golf.quant.sensitivity import sensitivity_table
 from golf.quant.state import QuantisedState, same_state
 from golf.submission.flatten import write_submission
+from golf.training.device import torch_device
 
 
 def export_run(
@@ -53,8 +56,18 @@ def export_run(
     artifact, code = run.artifact(export), run.code(export)
     shipped = (artifact, code) if submission else (artifact,)
     stages = (
-        Stage("calibrate", None, (weights,), lambda folder: _calibrate(folder)),
-        Stage("quantise", config["quant"], (weights, calibration), lambda folder: _quantise(config, weights, folder)),
+        Stage(
+            "calibrate",
+            calibration_settings(config),
+            (weights,),
+            lambda folder: calibrate(run, config, weights, folder),
+        ),
+        Stage(
+            "quantise",
+            config["quant"],
+            (weights, calibration),
+            lambda folder: _quantise(run, config, weights, calibration, folder),
+        ),
         Stage(
             "pack",
             [config["codec"], config["model"], submission],
@@ -78,22 +91,26 @@ def tokenizer_identity(run: RunFolder) -> dict[str, Any]:
     return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
 
 
-def _calibrate(folder: Path) -> tuple[Iterable[Path], dict[str, Any]]:
-    """Rounding needs no calibration; what later quantisers collect is written here."""
-    output = folder / "calibration.json"
-    write_atomically(output, json.dumps({"tensors": {}}))
-    return [output], {"collected": 0}
-
-
-def _quantise(config: dict[str, Any], weights: Path, folder: Path) -> tuple[Iterable[Path], dict[str, Any]]:
+def _quantise(
+    run: RunFolder, config: dict[str, Any], weights: Path, calibration: Path, folder: Path
+) -> tuple[Iterable[Path], dict[str, Any]]:
     from safetensors.torch import load_file
 
     with torch.device("meta"):
         net = build(config["model"])
-    state = build(config["quant"]).quantise(exported_state(net, load_file(weights)), roles_of(net))
-    output = folder / "quantised.golf"
+    hessians = load_hessians(calibration, torch_device(config["hardware"]))
+    exported = exported_state(net, load_file(weights))
+    state = build(config["quant"]).quantise(exported, roles_of(net), hessians)
+    output, table = folder / "quantised.golf", folder / "sensitivity.json"
     state.save(output)
-    return [output], {"payload_bytes": state.payload_bytes()}
+    lines = [line.as_dict() for line in sensitivity_table(exported, state.tensors, hessians)]
+    write_atomically(table, json.dumps({"tensors": lines, "notes": list(state.notes)}, indent=1))
+    if state.notes:
+        run.say(
+            f"quantised otherwise than asked, {len(state.notes)} times: {state.notes[0]}"
+            + (" …" * (len(state.notes) > 1))
+        )
+    return [output, table], {"payload_bytes": state.payload_bytes(), "fallbacks": len(state.notes)}
 
 
 def _pack(
