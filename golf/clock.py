@@ -8,7 +8,7 @@ The stop is predictive: training ends before the limit, never one step after it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from golf.progress import Progress
 
@@ -23,6 +23,8 @@ class BudgetClock:
         reserve_seconds: kept free at the end of `max_seconds` (for work that has to happen inside the clock).
         synchronise: called before the clock is read (a device synchronise); None on CPU.
         share: maps rank 0's two floats to all ranks, with a negative pace if any rank's is; None for a single rank.
+        per_rank: each rank's progress follows its own reading, as in the published runs, so that learning rates and
+            switches differ between ranks; the stop stays common. A known fault of theirs, off by default.
         now: the time source, replaceable in tests.
     """
 
@@ -35,12 +37,14 @@ class BudgetClock:
         reserve_seconds: float = 0.0,
         synchronise: Callable[[], None] | None = None,
         share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
+        per_rank: bool = False,
         now: Callable[[], float] = time.monotonic,
     ):
         self.tokens_per_step = tokens_per_step
         self.max_steps, self.max_seconds, self.max_tokens = max_steps, max_seconds, max_tokens
         self.reserve_seconds = reserve_seconds
         self.synchronise, self.share, self.now = synchronise, share, now
+        self.per_rank, self._own_lead = per_rank, 0.0  # seconds by which this rank's own reading is ahead
         self._used = 0.0  # seconds of finished running intervals, this rank's own reading
         self._started: float | None = None
         self._interrupt_requested, self._interrupted = False, False
@@ -78,7 +82,8 @@ class BudgetClock:
         """Progress before optimizer step `step` (0-based); the same on every rank. Call once per step, in order."""
         if step >= self._next_sync or (self._interrupt_requested and self.share is None):
             self._sync(step)
-        return self._progress_at(step)
+        found = self._progress_at(step)
+        return replace(found, seconds=max(0.0, found.seconds + self._own_lead)) if self._own_lead else found
 
     def local_progress(self, step: int) -> Progress:
         """Progress by this rank's last reading alone (before ranks can talk to each other)."""
@@ -86,7 +91,8 @@ class BudgetClock:
 
     def should_stop(self, step: int) -> bool:
         """True if step `step` must not be started: a limit is reached, or the step would end after the time limit."""
-        progress = self.progress(step)
+        self.progress(step)
+        progress = self._progress_at(step)
         if self._interrupted or (self.max_steps and step >= self.max_steps):
             return True
         if self.max_tokens and progress.tokens >= self.max_tokens:
@@ -136,7 +142,9 @@ class BudgetClock:
             pace = max(0.0, seconds - self._sync_seconds) / (step - self._sync_step)  # the last sync was rank 0's
         if self.share is not None:
             # A negative pace is a rank's request to stop; anything else the ranks must agree on travels the same way.
+            own = seconds
             seconds, pace = self.share((seconds, -1.0 if self._interrupt_requested else pace))
+            self._own_lead = own - seconds if self.per_rank else 0.0
         self._interrupted = pace < 0 or (self.share is None and self._interrupt_requested)
         pace = max(pace, 0.0)
         self._sync_step, self._sync_seconds, self._step_seconds = step, seconds, pace
@@ -159,7 +167,7 @@ class Budget:
     """Limits of a run (config group `budget`); 0 = unlimited.
 
     max_seconds, max_steps, max_tokens: training; reserve_seconds of max_seconds stay free after the last step;
-    evaluation_seconds: scoring; limit_bytes: code + compressed model.
+    evaluation_seconds: scoring; limit_bytes: code + compressed model; per_rank_clock: see `BudgetClock.per_rank`.
     """
 
     max_seconds: float = 600.0
@@ -168,3 +176,4 @@ class Budget:
     reserve_seconds: float = 0.0
     evaluation_seconds: float = 600.0
     limit_bytes: int = 16_000_000
+    per_rank_clock: bool = False

@@ -129,6 +129,7 @@ def open_session(
         reserve_seconds=budget.reserve_seconds,
         synchronise=synchronise,
         share=share,
+        per_rank=budget.per_rank_clock,
     )
     if not (clock.max_steps or clock.max_seconds or clock.max_tokens):
         say("no budget limits this run: it ends when a callback says so, or by Ctrl-C")

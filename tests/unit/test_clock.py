@@ -215,3 +215,15 @@ def test_an_interrupt_stops_all_ranks_at_one_step():
         time.seconds += 0.1
     assert 21 <= step <= 21 + 32
     assert all(clock.interrupted for clock in clocks)
+
+
+def test_per_rank_clock_follows_its_own_reading_and_stops_with_the_others():
+    times = iter([0.0, *(float(t) for t in range(1, 400))])
+    own = BudgetClock(
+        8, max_seconds=100.0, share=lambda values: (values[0] - 2.0, values[1]), per_rank=True, now=lambda: next(times)
+    )
+    own.start()
+    shared_seconds, own_seconds = own._progress_at(0).seconds, own.progress(0).seconds
+    assert own_seconds - own._progress_at(0).seconds == pytest.approx(2.0)
+    assert own.should_stop(0) is False
+    assert shared_seconds <= own_seconds
