@@ -78,6 +78,7 @@ def training_state(session: Any, trainer: Any) -> dict[str, Any]:
         "optimizer": session.optimizer.state_dict(),
         "average": session.average.state_dict() if session.average is not None else {},
         "clock": session.clock.state_dict(),
+        "phase": session.net.phase,  # of the last step: what begins with the next phase has not happened yet
         "random": random_state(session.device),
         "callbacks": _plain(callbacks),
         "statistics": json.dumps(statistics, default=float),
@@ -122,6 +123,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def restore(session: Any, trainer: Any, checkpoint: dict[str, Any]) -> None:
     """Put a checkpoint into a session whose optimizer exists; the session's step must be the checkpoint's."""
     load_weights(session.net, checkpoint["weights"])
+    session.net.phase = checkpoint.get("phase", session.net.phase)
     optimizer_state = checkpoint["optimizer"]
     session.optimizer.load_state_dict(optimizer_state)
     if session.average is not None and checkpoint["average"]:

@@ -14,6 +14,7 @@ from golf.config.compose import compose
 from golf.loop import train, warm_up
 from golf.pipeline.run_folder import RunFolder, create_run_folder, silent
 from golf.pipeline.train import train_run
+from golf.training.checkpointing import read_checkpoint
 from golf.training.module import GolfModule
 from golf.training.resolve import resolve_config
 from golf.training.session import Session, open_session
@@ -23,6 +24,12 @@ OVERRIDES = (
     *("experiment=smoke", "hardware=cpu", "hardware.compile=false", "hardware.threads=1", f"budget.max_steps={STEPS}"),
     *("data.train_tokens=60000", "data.val_tokens=4000", "data.tokens_per_step=256", "data.spans_per_step=4"),
     *("eval.max_tokens=512", "trainer.log_every_steps=1", "callbacks.checkpoint.every_steps=6"),
+)
+FLOAT32 = ("hardware.compute_dtype=float32", "data.spans_per_step=2")
+LOOP = ("model/depth=loop", "model.num_layers=3", "model.depth.first=1", "model.depth.last=1")
+RECURRENCE = (
+    *("model/depth=mini_recurrence", "model.num_layers=3", "model.depth.repeated=[1,2]", "model.depth.start_step=6"),
+    *("model.mlp_mult=1",),
 )
 
 
@@ -87,6 +94,9 @@ def lightning(run: RunFolder) -> tuple[list[float], dict[str, torch.Tensor], dic
     [
         ("float32", ["hardware.compute_dtype=float32"]),
         ("bfloat16", ["hardware.compute_dtype=bfloat16", "data.spans_per_step=2"]),
+        ("loop_by_fraction", [*FLOAT32, *LOOP, "model.depth.passes=[2,3]", "model.depth.at=[0.25,0.5]"]),
+        ("loop_by_step", [*FLOAT32, *LOOP, "model.depth.at=0", "model.depth.start_step=7"]),
+        ("recurrence", [*FLOAT32, *RECURRENCE]),
     ],
 )
 def test_the_two_paths_are_bit_equal(folder, name, overrides):
@@ -121,6 +131,35 @@ def test_warm_up_leaves_no_trace(folder):
         for steps in (0, 2)
     ]
     assert losses[0] == losses[1] == cold
+
+
+@pytest.mark.parametrize("name", ["loop", "recurrence"])
+def test_a_phase_begins_at_its_step(folder, name):
+    """Before the switch a run is that of the plain plan; from its first step on it is not."""
+    overrides = [*FLOAT32, "budget.max_steps=8"]
+    late = [*overrides, *(RECURRENCE if name == "recurrence" else (*LOOP, "model.depth.at=0.75"))]
+    never = [text.replace("start_step=6", "start_step=8").replace("at=0.75", "at=1.0") for text in late]
+    losses, plain = (reference(new_run(folder, f"{name}_{i}", *texts))[0] for i, texts in enumerate((late, never)))
+    assert losses[:6] == plain[:6]
+    assert losses[6] != plain[6]
+
+
+def test_repeats_begin_as_copies_once_whenever_a_run_is_resumed(folder):
+    """Checkpoints before, at and after the switch: losses and weights of the run that was not interrupted."""
+    overrides = [*FLOAT32, *RECURRENCE, "budget.max_steps=10", "callbacks.warmup.steps=1"]
+    steps = ["callbacks.checkpoint.every_steps=1", "callbacks.checkpoint.keep=20"]
+    whole = new_run(folder, "uninterrupted", *overrides, *steps)
+    losses, weights, _ = lightning(whole)
+    copied = "extra_mlps.0.fc.weight", "blocks.1.mlp.fc.weight"
+    before, after = (read_checkpoint(whole.path / f"checkpoints/step_{n:08d}")["weights"] for n in (6, 7))
+    assert not torch.equal(before[copied[0]], before[copied[1]])
+    assert (after[copied[0]] - before[copied[1]]).abs().max() < (before[copied[0]] - before[copied[1]]).abs().max() / 2
+    for step in (4, 6, 7):
+        checkpoint = whole.path / f"checkpoints/step_{step:08d}"
+        resumed = new_run(folder, f"resumed_{step}", *overrides, f"ckpt_path={checkpoint}")
+        found, resumed_weights, _ = lightning(resumed)
+        assert found == losses[step:]
+        assert all(torch.equal(resumed_weights[name], value) for name, value in weights.items())
 
 
 def equal(a: Any, b: Any) -> bool:
