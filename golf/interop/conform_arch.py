@@ -30,6 +30,13 @@ def load_with(module: Any, **weights: torch.Tensor) -> Any:
     return module.eval()
 
 
+def context_of(ids_BT: torch.Tensor) -> Any:
+    """What parts without positions need to know."""
+    from golf.models.context import Context
+
+    return Context(torch.empty(0), torch.empty(0), ids_BT, torch.empty(0), shared={})
+
+
 def smear(match: re.Match[str], given: Tensors, cases: Mapping[str, Any]) -> torch.Tensor:
     """Per-channel gates A and B; without ids nothing is masked."""
     from golf.models.smear.channel import EarlySmearGate, SmearGate
@@ -64,7 +71,7 @@ def bigram_module(match: re.Match[str], given: Tensors, cases: Mapping[str, Any]
     from golf.models.bigram.hashed import BigramHash
 
     table, proj = given["bigram_module.param.embed.weight"], given["bigram_module.param.proj.weight"]
-    module = BigramHash(proj.shape[0], *table.shape)
+    module = BigramHash(proj.shape[0], buckets=table.shape[0], columns=table.shape[1])
     values = {"embed__weight": table, "proj__weight": proj, "scale": given["bigram_module.param.scale"]}
     return load_with(module, **values)(given["bigram.ids"].long())
 
@@ -78,14 +85,14 @@ def value_embedding(match: re.Match[str], given: Tensors, cases: Mapping[str, An
     values = {"embed__weight": table, "proj__weight": proj, "scale": given["value_embedding.param.scale"]}
     load_with(module, **values, block_scales__0__weight=torch.ones(1))
     ids_BT = given["bigram.ids"].long()
-    return module.mix(torch.zeros(*ids_BT.shape, proj.shape[0]), SimpleNamespace(block=0, ids_BT=ids_BT, shared={}))
+    return module.mix(torch.zeros(*ids_BT.shape, proj.shape[0]), context_of(ids_BT))
 
 
 def exclusive(match: re.Match[str], given: Tensors, cases: Mapping[str, Any]) -> torch.Tensor:
     from golf.models.attention.xsa import ExclusiveSelfAttention
 
     y_BHTE, v_BKTE = (given[f"{match[1]}.{name}"].transpose(1, 2) for name in "yv")
-    return ExclusiveSelfAttention()(y_BHTE, v_BKTE, SimpleNamespace()).transpose(1, 2)
+    return ExclusiveSelfAttention()(y_BHTE, v_BKTE, context_of(torch.empty(0))).transpose(1, 2)
 
 
 def applied_rope(match: re.Match[str], given: Tensors, cases: Mapping[str, Any]) -> torch.Tensor:
@@ -130,8 +137,8 @@ def attention(match: re.Match[str], given: Tensors, cases: Mapping[str, Any]) ->
     load_with(module, **weights, proj__weight=given["attn.wo"], q_gain=given[f"attn.{name}.param.q_gain"])
     rope = Rope(width // heads, facts.get("base", 10000.0), facts.get("rope_dims"))
     starts = torch.tensor(facts["cu_seqlens"], dtype=torch.int32) if match[2] else None
-    tables = rope(x_BTD.shape[1], torch.float32, starts is not None)
-    return module(x_BTD, Context(*tables, torch.empty(0), x_BTD, starts))[0]
+    cos_TR, sin_TR = rope(x_BTD.shape[1], torch.float32, starts is not None)
+    return module(x_BTD, Context(cos_TR, sin_TR, torch.empty(0), x_BTD, starts))[0]
 
 
 def head_gate(name: str, given: Tensors, width: int, heads: int) -> Any:
