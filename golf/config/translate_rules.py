@@ -44,8 +44,8 @@ def exclusive_attention(view: View) -> None:
     view.choose("model/xsa", "exclusive" if last else "none")
     if last:
         view.set("model.xsa.last_n", int(last))
-        if view.choices.get("model/depth", "").startswith("loop"):
-            view.set("model.xsa.count", "block")  # 31 March counted visits, the loops of April blocks
+        if view.choices.get("model/depth", "").startswith(("loop", "mini_recurrence")):
+            view.set("model.xsa.count", "block")  # the scripts decide by block, whatever the number of visits
 
 
 def bigram(view: View) -> None:
