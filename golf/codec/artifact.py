@@ -10,19 +10,26 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+from torch import Tensor
 
 from golf.codec.container import (
+    container_bytes,
     only_codec,
     read_guarded,
     read_header,
     read_sections,
     refuse_artifact,
+    section_bytes,
     section_entries,
     write_container,
 )
 from golf.codec.files import read_whole_file, write_whole_file
+from golf.codec.layout import STORED_DTYPES
+from golf.codec.parts import PartsCodec, part_groups
 from golf.codec.protocol import Codec
-from golf.codec.sections import build_sections, tensors_from_sections
+from golf.codec.sections import assemble_tensors, build_directory, build_sections, tensors_from_sections
 from golf.codec.size import sizes_of_sections
 from golf.quant.protocol import StoredTensor
 from golf.quant.state import STORED_KINDS, QuantisedState
@@ -43,10 +50,45 @@ def artifact_bytes(
     quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, int]]:
     """The bytes of an artifact, and how many of them each class takes."""
-    directory, candidates = build_sections(quantised.tensors, quantised.classes)
-    header = {**directory, "network": dict(network), "tokenizer": dict(tokenizer)}
-    blob, written = write_container(codec, header, candidates)
+    extra = {"network": dict(network), "tokenizer": dict(tokenizer)}
+    if hasattr(codec, "encode_parts"):
+        blob, written = write_parts(codec, quantised, extra)  # pyright: ignore[reportArgumentType]
+    else:
+        directory, candidates = build_sections(quantised.tensors, quantised.classes)
+        blob, written = write_container(codec, {**directory, **extra}, candidates)
     return blob, sizes_of_sections(written, len(blob))
+
+
+def write_parts(codec: PartsCodec, quantised: QuantisedState, extra: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """A container whose sections a parts codec made."""
+    directory, members = build_directory(quantised.tensors, quantised.classes)
+    stored, entries = [], []
+    for group, tensors in zip(part_groups(directory), members):
+        packed = codec.encode_parts(group, tensors)
+        stored.append(packed)
+        entries.append([len(packed), group.raw_bytes(), crc32(packed)])
+    return container_bytes(codec, {**directory, **extra, "sections": entries, "layouts": "parts"}, stored, 2)
+
+
+def read_parts(
+    codec: PartsCodec,
+    header: dict[str, Any],
+    sections: Sequence[tuple[bytes, int]],
+    kinds: Sequence[type[StoredTensor]],
+) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Stored tensors and their classes from what `write_parts` wrote."""
+    groups = part_groups(header)
+    if len(groups) != len(sections) or any(group.raw_bytes() != raw for group, (_, raw) in zip(groups, sections)):
+        raise ValueError("sections of other sizes than its tensors")
+    parts = [iter(codec.decode_parts(group, piece)) for group, (piece, _) in zip(groups, sections)]
+
+    def next_part(name: str, group: int, shape: Sequence[int]) -> Tensor:
+        tensor = next(parts[group])
+        if tensor.dtype != STORED_DTYPES[groups[group].dtype] or tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"the shape of {name}")
+        return tensor
+
+    return assemble_tensors(header, next_part, kinds)
 
 
 def pack(
@@ -88,7 +130,11 @@ def read_artifact_with(
 
     def read() -> Artifact:
         header, found, start = read_header(blob, choose, where)
-        tensors, classes = tensors_from_sections(header, read_sections(blob, header, found, start, where), kinds)
+        if header["layouts"] == "parts" and hasattr(found, "decode_parts"):
+            checked = section_bytes(blob, header, start, where)
+            tensors, classes = read_parts(found, header, checked, kinds)  # pyright: ignore[reportArgumentType]
+        else:
+            tensors, classes = tensors_from_sections(header, read_sections(blob, header, found, start, where), kinds)
         network, tokenizer = header["network"], header["tokenizer"]
         if not isinstance(network, dict) or not isinstance(tokenizer, dict):
             refuse_artifact(where, "its network or tokenizer is not a table")

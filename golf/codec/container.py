@@ -1,7 +1,10 @@
-"""The file format of artifacts, at the level of bytes: container version 1.
+"""The file format of artifacts, at the level of bytes: container versions 1 and 2.
 
     "GOLF" · version u16 · length u8 and name of the codec · stored u32, raw u32, CRC-32 u32 of the header ·
     header (JSON, sorted keys, compressed) · sections (compressed), as header["sections"] = [[stored, raw, CRC], …]
+
+Version 2 differs in what a section is: not compressed bytes, but what a parts codec (golf/codec/parts.py) made of its
+tensors; header["layouts"] is then "parts", and "raw" the bytes of the tensors.
 
 No pickle, nothing executable, no time stamps: the same input gives the same bytes. Integers are little-endian; a CRC
 covers the stored bytes (the header's also everything before it), so that damage is seen before anything is expanded.
@@ -19,7 +22,7 @@ from golf.codec.protocol import DECODE_LIMIT_BYTES, Codec
 from golf.errors import UserError
 
 CONTAINER_MAGIC = b"GOLF"
-CONTAINER_VERSION = 1
+CONTAINER_VERSION = 2
 HEADER_LIMIT_BYTES = 16 * 1024 * 1024
 READ_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, struct.error)
 
@@ -49,9 +52,16 @@ def write_container(
         kept.append(best)
         stored.append(packed[best])
         directory.append([len(packed[best]), len(orders[best]), zlib.crc32(packed[best])])
+    return container_bytes(codec, {**header, "sections": directory, "layouts": kept}, stored, 1)
+
+
+def container_bytes(
+    codec: Codec, full: dict[str, Any], stored: Sequence[bytes], version: int
+) -> tuple[bytes, dict[str, Any]]:
+    """One file of a complete header and compressed sections, and that header."""
+    directory = full["sections"]
     if sum(entry[1] for entry in directory) > DECODE_LIMIT_BYTES:
         raise UserError(f"the weights are over {DECODE_LIMIT_BYTES:,} bytes before compression: use a smaller model")
-    full = {**header, "sections": directory, "layouts": kept}
     try:
         text = json.dumps(full, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -59,7 +69,7 @@ def write_container(
     raw_header = text.encode()
     packed_header = codec.encode(raw_header)
     name = codec.name.encode("ascii")
-    prefix = CONTAINER_MAGIC + struct.pack("<HB", CONTAINER_VERSION, len(name)) + name
+    prefix = CONTAINER_MAGIC + struct.pack("<HB", version, len(name)) + name
     prefix += struct.pack("<II", len(packed_header), len(raw_header))
     checksum = struct.pack("<I", zlib.crc32(packed_header, zlib.crc32(prefix)))
     return b"".join([prefix, checksum, packed_header, *stored]), full
@@ -110,18 +120,23 @@ def section_entries(header: dict[str, Any], available: int, where: str) -> list[
     return entries
 
 
-def read_sections(blob: bytes, header: dict[str, Any], codec: Codec, start: int, where: str) -> list[bytes]:
-    """Expand every section after checking the declared sizes against the file and each CRC."""
-    entries = section_entries(header, len(blob) - start, where)
-    spans = []
-    for stored, raw, checksum in entries:
-        if zlib.crc32(blob[start : start + stored]) != checksum:
+def section_bytes(blob: bytes, header: dict[str, Any], start: int, where: str) -> list[tuple[bytes, int]]:
+    """The stored bytes and raw size of every section, after checking the sizes against the file and each CRC."""
+    found = []
+    for stored, raw, checksum in section_entries(header, len(blob) - start, where):
+        piece = blob[start : start + stored]
+        if zlib.crc32(piece) != checksum:
             refuse_artifact(where, "a section's CRC differs")
-        spans.append((start, start + stored, raw))
+        found.append((piece, raw))
         start += stored
+    return found
+
+
+def read_sections(blob: bytes, header: dict[str, Any], codec: Codec, start: int, where: str) -> list[bytes]:
+    """Expand every section after all of them were checked."""
     sections = []
-    for first, last, raw in spans:
-        section = codec.decode(blob[first:last], raw)
+    for piece, raw in section_bytes(blob, header, start, where):
+        section = codec.decode(piece, raw)
         if len(section) != raw:
             refuse_artifact(where, "a section's size differs")
         sections.append(section)

@@ -7,7 +7,7 @@ Invariant: the order depends on names and classes alone.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -56,14 +56,14 @@ def canonical_order(classes: Mapping[str, str]) -> list[str]:
     return sorted(classes, key=key)
 
 
-def build_sections(
+def build_directory(
     tensors: Mapping[str, StoredTensor], classes: Mapping[str, str]
-) -> tuple[dict[str, Any], list[list[bytes]]]:
-    """Describe tensors as plain data and collect their bytes.
+) -> tuple[dict[str, Any], list[list[Tensor]]]:
+    """Describe tensors as plain data and sort their parts into groups.
 
     Returns:
         The directory {"specs": [[kind, meta], …], "groups": [[label, part, dtype], …], "tensors": [[name, class, spec,
-        [[part, group, shape], …]], …]} and, for each group, its bytes in every layout worth trying.
+        [[part, group, shape], …]], …]} and the tensors of each group.
     """
     specs: list[Any] = []
     groups: list[list[str]] = []
@@ -83,10 +83,18 @@ def build_sections(
             members[groups.index(group)].append(tensor)
             parts.append([part, groups.index(group), list(tensor.shape)])
         entries.append([name, classes[name], specs.index(spec), parts])
+    return {"specs": specs, "groups": groups, "tensors": entries}, members
+
+
+def build_sections(
+    tensors: Mapping[str, StoredTensor], classes: Mapping[str, str]
+) -> tuple[dict[str, Any], list[list[bytes]]]:
+    """The directory, and for each group its bytes in every layout worth trying."""
+    directory, members = build_directory(tensors, classes)
     candidates = []
-    for (_, _, dtype), group_tensors in zip(groups, members):
+    for (_, _, dtype), group_tensors in zip(directory["groups"], members):
         candidates.append([group_bytes(group_tensors, dtype, layout) for layout in layouts_worth_trying(dtype)])
-    return {"specs": specs, "groups": groups, "tensors": entries}, candidates
+    return directory, candidates
 
 
 def group_bytes(tensors: Sequence[Tensor], dtype: str, layout: str) -> bytes:
@@ -114,8 +122,34 @@ def tensors_from_sections(
             raise ValueError("a section's layout")
         orders.append(layout)
         views.append(memoryview(join_planes(raw, itemsize) if layout == "planes" else raw))
-    kind_of = {kind.kind: kind for kind in kinds}
     offsets = [0] * len(groups)
+
+    def next_part(name: str, group: int, shape: Sequence[int]) -> Tensor:
+        dtype = groups[group][2]
+        end = offsets[group] + prod(shape) * STORED_DTYPES[dtype].itemsize
+        if end > len(views[group]):
+            raise ValueError(f"the size of {name}")
+        start, offsets[group] = offsets[group], end
+        return tensor_from_bytes(views[group][start:end], dtype, shape, orders[group])
+
+    found = assemble_tensors(header, next_part, kinds)
+    if offsets != [len(view) for view in views]:
+        raise ValueError("bytes that belong to no tensor")
+    return found
+
+
+def assemble_tensors(
+    header: Mapping[str, Any],
+    next_part: Callable[[str, int, Sequence[int]], Tensor],
+    kinds: Sequence[type[StoredTensor]],
+) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Stored tensors and their classes from a directory and a source of parts: (tensor's name, group, shape) -> part.
+
+    Raises:
+        ValueError: the directory is inconsistent: a name twice, an impossible shape, a part in a strange group.
+    """
+    groups = header["groups"]
+    kind_of = {kind.kind: kind for kind in kinds}
     tensors: dict[str, StoredTensor] = {}
     classes: dict[str, str] = {}
     for name, class_name, spec, part_entries in header["tensors"]:
@@ -123,22 +157,13 @@ def tensors_from_sections(
         for part, group, shape in part_entries:
             if any(type(size) is not int or not 0 <= size < 2**40 for size in shape) or len(shape) > 8 or group < 0:
                 raise ValueError(f"the shape of {name}")
-            label, group_part, dtype = groups[group]
-            end = offsets[group] + prod(shape) * STORED_DTYPES[dtype].itemsize
-            if (
-                end > len(views[group])
-                or part != group_part
-                or part in parts
-                or label != section_label(class_name, part)
-            ):
+            label, group_part, _ = groups[group]
+            if part != group_part or part in parts or label != section_label(class_name, part):
                 raise ValueError(f"the size of {name}")
-            parts[part] = tensor_from_bytes(views[group][offsets[group] : end], dtype, shape, orders[group])
-            offsets[group] = end
+            parts[part] = next_part(name, group, shape)
         kind, meta = header["specs"][spec]
         if type(name) is not str or name in tensors or class_name not in TENSOR_CLASSES or spec < 0:
             raise ValueError("a tensor's name or class")
         tensors[name] = kind_of[kind].from_parts(meta, parts)
         classes[name] = class_name
-    if offsets != [len(view) for view in views]:
-        raise ValueError("bytes that belong to no tensor")
     return tensors, classes

@@ -49,7 +49,7 @@ def test_what_is_packed_is_what_is_read(tmp_path):
     assert artifact.quantised.payload_bytes() == quantised().payload_bytes()
     assert sizes == artifact.sizes == bytes_by_class(path)
     assert sum(sizes.values()) == os.path.getsize(path) == total_bytes(path)
-    assert set(sizes) == {"embedding", "attention", "mlp", "scalars", "scales", "metadata"}
+    assert set(sizes) == {"embedding", "attention_q", "mlp_in", "scalars", "scales", "metadata"}
     assert same_state(read_artifact(path, ZlibCodec()).quantised.dequantise(), quantised().dequantise())
     # The canonical order: classes, then like names with their numbers in order; the insertion order does not matter.
     layers = [name for name in artifact.quantised.tensors if "c_q" in name]
@@ -89,8 +89,8 @@ def damaged(path, change):
 def test_a_newer_container_is_told_to_upgrade(tmp_path):
     path = tmp_path / "model.golf"
     pack(path, quantised(), NETWORK, TOKENIZER, ZlibCodec())
-    damaged(path, lambda blob: struct.pack_into("<H", blob, 4, 2))
-    with pytest.raises(UserError, match=r"newer golf \(container 2, this one reads 1\): upgrade with"):
+    damaged(path, lambda blob: struct.pack_into("<H", blob, 4, 3))
+    with pytest.raises(UserError, match=r"newer golf \(container 3, this one reads 2\): upgrade with"):
         read_artifact(path)
 
 

@@ -1,0 +1,39 @@
+"""The trellises of trellis-coded quantisation: state tables of Ungerboeck's rate-1/2 codes for one dimension.
+
+With parity-check polynomials h1, h0 (octal; Ungerboeck 1987, Part II, Table I) the code is all pairs of sequences with
+
+    sum over i of (h1_i · z1[n-i]  xor  h0_i · z0[n-i]) = 0
+
+In observer form the state's bit 0 is z0, which names the superset (0: even values, 1: odd ones), and z1, the parity of
+the code within its superset, leads to the next state. Decoding is a walk through `next_states`, whatever their number.
+"""
+
+from typing import Any
+
+import numpy as np
+
+# states -> (h1, h0)
+UNGERBOECK_CODES = {4: (0o2, 0o5), 8: (0o04, 0o13), 16: (0o04, 0o23), 32: (0o10, 0o45), 64: (0o024, 0o103)}
+TRELLIS_KIND = "trellis"
+
+
+def next_states(states: int) -> np.ndarray:
+    """Next state by [state, z1], int64."""
+    h1, h0 = UNGERBOECK_CODES[states]
+    memory = states.bit_length() - 1
+    table = np.zeros((states, 2), dtype=np.int64)
+    for state in range(states):
+        z0 = state & 1
+        for z1 in (0, 1):
+            following = state >> 1
+            for bit in range(1, memory + 1):
+                feedback = (h0 >> bit & 1 & z0) ^ (h1 >> bit & 1 & z1)
+                following ^= feedback << (bit - 1)
+            table[state, z1] = following
+    return table
+
+
+def walk_of_spec(spec: Any) -> np.ndarray | None:
+    """The state table of a stored tensor's [kind, meta], or None where its codes are not a trellis's."""
+    kind, meta = spec
+    return next_states(meta["states"]) if kind == TRELLIS_KIND else None
