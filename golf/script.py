@@ -229,7 +229,7 @@ class ProgramRun:
             dist.barrier()
         return path
 
-    def calibrate(self, net: nn.Module) -> dict[str, Tensor]:
+    def calibrate(self, net: Any) -> dict[str, Tensor]:
         """Hessians for the quantisers that want them, from the plan's source, on all ranks together."""
         plan = self.program.quant
         if not plan.needs_calibration():

@@ -207,16 +207,17 @@ class QuantPlan:
         weights = {name: self.prepared(name, tensor) for name, tensor in state.items()}
         stored: dict[str, StoredTensor] = {}
         notes: list[str] = []
-        for treatment in (t for t in self.treatments() if hasattr(t, "notes")):
-            treatment.notes.clear()
+        noting: dict[int, Any] = {id(t): t for t in self.treatments() if hasattr(t, "notes")}
+        for quantiser in noting.values():
+            quantiser.notes.clear()
         for treatment, names in batches_of(routes, weights):
             together = [weights[name] for name in names], [collected.get(name) for name in names]
             if len(names) > 1:
                 stored |= zip(names, treatment.convert_many(names, *together))
             else:
                 stored[names[0]] = store_tensor(names[0], together[0][0], treatment, together[1][0])
-        for treatment in {id(t): t for t in self.treatments() if hasattr(t, "notes")}.values():
-            notes += treatment.notes
+        for quantiser in noting.values():
+            notes += quantiser.notes
         if self.correction is not None:
             large = [
                 name for name in state if not isinstance(routes[name], str) and roles[name] not in ("gate", "scalar")
