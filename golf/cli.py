@@ -21,6 +21,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "doctor": ("golf.doctor:main", "the environment, and a dry run of every stage"),
     "conform": ("golf.interop.conform:main", "run conformance vectors against this implementation"),
     "sample": ("golf.sampling:main", "text from a packed model"),
+    "plan": ("golf.size.plan:main", "before training: bytes by class, steps, seconds, cost"),
     "translate": ("golf.config.translate:main", "a published run command as golf overrides"),
     "runs": ("golf.runs:main", "runs diff A B: what differs between two experiments or runs"),
 }

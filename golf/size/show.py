@@ -1,0 +1,74 @@
+"""A plan and a fit ladder as text for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from golf.report.format import decimal, percent, plain, whole
+from golf.report.tables import aligned
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The table of `golf plan`, the total against the limit, and the training clock."""
+    body = [
+        [
+            line["tensor_class"],
+            line["role"],
+            line["treatment"],
+            whole(line["elements"]),
+            "" if line["bits_per_code"] is None else f"{line['bits_per_code']:.2f}",
+            whole(line["raw_bytes"]),
+            whole(line["bytes"]),
+        ]
+        for line in plan["tensors"]
+    ]
+    metadata = plan["bytes_by_class"]["metadata"]
+    body.append(["metadata", "", "header", "", "", "", whole(metadata)])
+    body.append(["code", "", "train_gpt.py", "", "", whole(plan["code_bytes"]), whole(plan["code_bytes"])])
+    header = ["class", "role", "stored as", "elements", "entropy", "raw bytes", f"with {plan['codec']}"]
+    total, limit = plan["total_bytes"], plan["limit_bytes"]
+    room = limit - total
+    verdict = f"{room:,} free" if room >= 0 else f"OVER THE LIMIT BY {-room:,}"
+    lines = [
+        f"{plan['name']}: {plan['parameters']:,} parameters, {plan['exported_parameters']:,} of them exported",
+        "",
+        aligned(header, body, flexible=2, left={0, 1, 2}),
+        "",
+        f"forecast    {total:,} bytes of {limit:,} ({percent(total, limit, 1)}): {verdict}",
+        f"            bytes from {', '.join(plan['sources'])}; entropy in bits per code",
+    ]
+    if plan["published_bytes"]:
+        lines.append(f"            published: {plan['published_bytes']:,} bytes")
+    return "\n".join([*lines, *training_text(plan["training"])])
+
+
+def training_text(training: Mapping[str, Any]) -> list[str]:
+    """Steps, tokens, seconds and cost, as far as they are known."""
+    known = []
+    if training["steps"] is not None:
+        known.append(f"{training['steps']:,} steps, {training['tokens']:,} tokens")
+    if training["seconds"] is not None:
+        known.append(f"{training['seconds']:,.0f} s ({training['step_ms']:.1f} ms per step)")
+    if training["cost"] is not None:
+        known.append(f"${training['cost']:.2f}")
+    text = ", ".join(known) or "steps unknown"
+    return [f"training    {text} on hardware={training['hardware']}", f"            speed from {training['source']}"]
+
+
+def ladder_text(rows: Sequence[Mapping[str, Any]], target: int) -> str:
+    """The rungs of a fit: what was changed, what it came to, and what it costs."""
+    body = [
+        [
+            plain(row["rung"]),
+            plain(row["change"]),
+            whole(row["total_bytes"]),
+            f"{target - row['total_bytes']:+,}",
+            f"{row['relative_mse']:.3e}",
+            decimal(row.get("bpb")),
+            "" if row.get("delta_bpb") is None else f"{row['delta_bpb']:+.4f}",
+        ]
+        for row in rows
+    ]
+    header = ["rung", "change", "bytes", "room", "rel. MSE", "BPB", "Δ BPB"]
+    return aligned(header, body, flexible=1, left={0, 1})
