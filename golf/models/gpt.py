@@ -125,7 +125,8 @@ class GPT(nn.Module):
     @torch.no_grad()
     def copy_into_extra_mlps(self) -> None:
         for layer, extra in zip(self.plan.extra_mlps, self.extra_mlps):
-            for target, source in zip(extra.parameters(), self.blocks[layer].mlp.parameters()):
+            own: Any = self.blocks[layer].mlp
+            for target, source in zip(extra.parameters(), own.parameters()):
                 target.copy_(source)
 
     def train_only_names(self) -> list[str]:
@@ -150,13 +151,18 @@ class GPT(nn.Module):
         max_seqlen: int = 0,
         phase: int | None = None,
         quantise: bool = False,
+        memory: dict[int, Any] | None = None,
     ) -> Tensor:
-        """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype."""
+        """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype.
+
+        memory: per visit what attention remembers of the window before (read and replaced), see `nll_with_memory`.
+        """
         x: Any = self.embed(ids_BT)
         cos_TR, sin_TR = self.rope(ids_BT.shape[1], self.compute_dtype, cu_seqlens_S is not None)
         visits = self.plan.phases[self.phase if phase is None else phase].visits
-        context = Context(cos_TR, sin_TR, ids_BT, x, cu_seqlens_S, max_seqlen, depth=len(visits), shared={})
+        context = Context(cos_TR, sin_TR, ids_BT, x, cu_seqlens_S, max_seqlen, depth=len(visits))
         context = context._replace(blocks=self.plan.blocks, quantise=quantise, softness=self.softness)
+        context = context._replace(shared={"memory": memory})
         skips: list[Tensor] = []
         in_lanes = False
         for index, visit in enumerate(visits):
@@ -175,7 +181,7 @@ class GPT(nn.Module):
             x = block(x, here)
             if visit.push:
                 skips.append(x)
-        return rms_norm(self.lanes.join(x) if in_lanes else x)
+        return rms_norm(self.lanes.join(x) if self.lanes is not None and in_lanes else x)
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
@@ -234,6 +240,19 @@ class GPT(nn.Module):
         logits_BSV = self.logits(self.hidden(ids_BT, quantise=self.quantises())[:, first_scored:])
         targets_BS = targets_BT[:, first_scored:]
         return F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none").view_as(targets_BS)
+
+    def nll_with_memory(
+        self, ids_BT: Tensor, targets_BT: Tensor, memory: dict[int, Any] | None = None
+    ) -> tuple[Tensor, dict[int, Any]]:
+        """Losses [B, T] of consecutive windows of one stream, and the memory that the window after them begins with.
+
+        memory: that of the windows before; None at the start of the stream. It stays empty without an attention that
+        remembers (golf/models/attention/cross_sequence.py).
+        """
+        memory = dict(memory or {})
+        logits_BTV = self.logits(self.hidden(ids_BT, quantise=self.quantises(), memory=memory))
+        nll = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
+        return nll.view_as(targets_BT), memory
 
 
 class LayerMatrix:

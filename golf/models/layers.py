@@ -24,6 +24,7 @@ class Linear(nn.Linear):
     """
 
     roles: ClassVar[dict[str, str]] = {"weight": "matrix", "left": "matrix", "right": "matrix"}
+    weight: Any  # None where `source` replaces it
     source: Callable[..., Tensor] | None = None
     op: Callable[..., Tensor] | None = None
 

@@ -63,6 +63,10 @@ class GroupedQueryAttention(nn.Module):
         """Queries [B, T, D], keys and values [B, T, K E] of normalised inputs."""
         return self.c_q(x_BTD, context), self.c_k(x_BTD, context), self.c_v(x_BTD, context)
 
+    def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, context: Context) -> Tensor:
+        """What the heads return [B, H, T, E], of queries and keys that are normalised and rotated."""
+        return self.backend(q_BHTE, k_BKTE, v_BKTE, context)
+
     def forward(self, x_BTD: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
         B, T, D = x_BTD.shape
         q_BTD, k_BTC, v_BTC = self.project(x_BTD, context)
@@ -72,7 +76,7 @@ class GroupedQueryAttention(nn.Module):
         q_BHTE = rotate(rms_norm(q_BHTE), context.cos_TR, context.sin_TR)
         k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TR, context.sin_TR)
         q_BHTE = q_BHTE * self.q_gain.to(q_BHTE.dtype)[:, None, None]
-        y_BHTE = self.backend(q_BHTE, k_BKTE, v_BKTE, context)
+        y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, context)
         if self.xsa is not None:
             y_BHTE = self.xsa(y_BHTE, v_BKTE, context)
         if self.gate is not None:
