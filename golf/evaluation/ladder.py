@@ -1,4 +1,4 @@
-"""The whole ladder of protocols, cheapest first: contiguous, then sliding.
+"""The whole ladder of protocols, cheapest first: contiguous, sliding, and adaptive where there is a method.
 
 The first one also scores the rungs below the packed artifact (raw, averaged, quantised), so that all differences
 between them come from the weights; the last one gives the score that is submitted.
@@ -6,23 +6,34 @@ between them come from the weights; the last one gives the score that is submitt
 
 from __future__ import annotations
 
+from typing import Any
+
+from golf.evaluation.adaptive import Adaptive
 from golf.evaluation.contiguous import Contiguous
-from golf.evaluation.protocol import Evaluator
+from golf.evaluation.protocol import EvaluationPlan, Evaluator
 from golf.evaluation.sliding import Sliding
 
 
 class Ladder:
-    """Contiguous and sliding windows of the same length (0: the length the model was trained at)."""
+    """Windows of the same length (0: the length the model was trained at). `ttt`: method of the last rung, or none."""
 
     def __init__(
-        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 0, max_tokens: int = 0
+        self,
+        seq_len: int = 0,
+        stride: int = 64,
+        tail: str = "exact",
+        batch_tokens: int = 0,
+        max_tokens: int = 0,
+        ttt: Any = None,
+        limit_seconds: float = 0.0,
     ) -> None:
-        self.batch_tokens = batch_tokens
-        self.max_tokens = max_tokens
-        self.rungs = (
+        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
+        self.rungs: list[EvaluationPlan] = [
             Contiguous(seq_len, batch_tokens, max_tokens),
             Sliding(seq_len, stride, tail, batch_tokens, max_tokens),
-        )
+        ]
+        if ttt:
+            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, batch_tokens, max_tokens, limit_seconds))
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         return {name: rung for plan in self.rungs for name, rung in plan.evaluators(train_seq_len).items()}

@@ -2,14 +2,15 @@
 
 Targets are numbered by their position in the token stream: 1 … N for N + 1 tokens (token 0 is only ever context).
 Invariant: in the mode "forbid" a second record of a target is an error, so no protocol can improve a score that
-already exists. The mode "count" is for published protocols that re-score the tail: it keeps every scoring, as they do,
-and says how many targets were scored more than once. Sums are float64 in target order, so any split of the
-targets over ranks gives the same total.
+already exists, and within a segment (a document, or the whole stream) targets are recorded in ascending order. The
+mode "count" is for published protocols that re-score the tail: it keeps every scoring, as they do, and says how many
+targets were scored more than once. Sums are float64 in target order, so any split of the targets over ranks gives the
+same total. `require_scored` is what test-time training asks before it may look at a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from golf.evaluation.bpb import Score
 
 # A probability of exactly one may come out as a loss slightly below zero in float32; more than this is not rounding.
 ROUNDING_NATS = 1e-3
+SUM_CHUNK = 1 << 22  # targets summed at once: bounds the memory, whatever the split's length
 
 
 class LedgerError(VerificationFailed):
@@ -53,15 +55,21 @@ class Coverage:
 
 
 class Ledger:
-    """Losses of the targets 1 … num_targets of one stream."""
+    """Losses of the targets 1 … num_targets of one stream.
 
-    def __init__(self, num_targets: int, rescoring: str = "forbid") -> None:
+    `segments`: first targets of the parts that are scored independently of each other, ascending, the first is 1.
+    """
+
+    def __init__(self, num_targets: int, rescoring: str = "forbid", segments: Sequence[int] = (1,)) -> None:
         if rescoring not in ("forbid", "count"):
             raise ValueError(f"rescoring={rescoring!r}: allowed are 'forbid' and 'count'")
         self.num_targets = num_targets
         self.rescoring = rescoring
         self.nats_N = np.zeros(num_targets, dtype=np.float64)
         self.times_N = np.zeros(num_targets, dtype=np.int32)
+        self._segments_S = np.asarray(segments, dtype=np.int64)
+        self._next_S = self._segments_S.copy()  # lowest target of each segment that may be recorded next
+        self._scored_elsewhere_N: np.ndarray | None = None
 
     def record(self, first_target: int, nll: Any) -> None:
         """Write the losses (nats) of the targets first_target, first_target + 1, …; raises LedgerError."""
@@ -80,25 +88,56 @@ class Ledger:
         if self.rescoring == "forbid" and times_S.any():
             again = first_target + int(np.flatnonzero(times_S)[0])
             raise LedgerError(f"target {again} is already scored: a score is final once it is written")
+        segment = int(np.searchsorted(self._segments_S, first_target, side="right")) - 1
+        if self.rescoring == "forbid" and nll_S.size:
+            if first_target < self._next_S[segment]:
+                raise LedgerError(
+                    f"target {first_target} comes after target {self._next_S[segment] - 1}: scores are written in order"
+                )
+            self._next_S[segment] = first_target + nll_S.size
         self.nats_N[begin:end] += nll_S
         times_S += 1
 
+    # -- what test-time training may see ------------------------------------------------------------------------------
+    def require_scored(self, first_target: int, last_target: int) -> None:
+        """Raises LedgerError unless each of these targets has its final score, here or on another rank."""
+        begin, end = first_target - 1, last_target
+        scored_S = self.times_N[begin:end] > 0
+        if self._scored_elsewhere_N is not None:
+            scored_S = scored_S | self._scored_elsewhere_N[begin:end]
+        if begin < 0 or end > self.num_targets or not scored_S.all():
+            unscored = first_target + int(np.argmin(scored_S)) if scored_S.size else last_target
+            raise LedgerError(f"target {unscored} has no score yet: nothing may learn from it before it is final")
+
+    def share_coverage(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Let every rank know which targets are scored anywhere."""
+        if self._scored_elsewhere_N is None:
+            self._scored_elsewhere_N = np.zeros(self.num_targets, dtype=bool)
+        for begin in range(0, self.num_targets, SUM_CHUNK):
+            mine = torch.from_numpy((self.times_N[begin : begin + SUM_CHUNK] > 0).astype(np.int32))
+            self._scored_elsewhere_N[begin : begin + SUM_CHUNK] = sum_over_ranks(mine).cpu().numpy() > 0
+
+    # -- over ranks ---------------------------------------------------------------------------------------------------
     def merge(self, other: Ledger) -> None:
         """Take over the records of another rank's ledger of the same stream."""
         self._add(other.nats_N, other.times_N)
 
     def reduce(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Sum this ledger over ranks; `sum_over_ranks` returns the sum of a CPU tensor over all of them."""
-        nats_N = sum_over_ranks(torch.from_numpy(self.nats_N.copy())).cpu().numpy()
-        times_N = sum_over_ranks(torch.from_numpy(self.times_N.copy())).cpu().numpy()
-        self.nats_N[:], self.times_N[:] = 0.0, 0
-        self._add(nats_N, times_N)
+        for values_N in (self.nats_N, self.times_N):
+            for begin in range(0, self.num_targets, SUM_CHUNK):
+                part = torch.from_numpy(values_N[begin : begin + SUM_CHUNK].copy())
+                values_N[begin : begin + SUM_CHUNK] = sum_over_ranks(part).cpu().numpy()
+        self._require_once()
 
     def _add(self, nats_N: np.ndarray, times_N: np.ndarray) -> None:
         if nats_N.shape != self.nats_N.shape:
             raise LedgerError(f"a ledger of {nats_N.size} targets cannot be merged into one of {self.num_targets}")
         self.nats_N += nats_N
         self.times_N += times_N
+        self._require_once()
+
+    def _require_once(self) -> None:
         if self.rescoring == "forbid" and self.times_N.max(initial=0) > 1:
             raise LedgerError(f"target {int(np.argmax(self.times_N)) + 1} was scored by more than one rank")
 
@@ -106,7 +145,10 @@ class Ledger:
         """Sums over everything recorded; bytes_per_target[i] belongs to target i + 1."""
         if bytes_per_target.shape != self.nats_N.shape:
             raise LedgerError(f"{bytes_per_target.size} byte counts for {self.num_targets} targets")
-        byte_sum = int((bytes_per_target.astype(np.int64) * self.times_N).sum())
+        byte_sum = 0
+        for begin in range(0, self.num_targets, SUM_CHUNK):
+            bytes_S = bytes_per_target[begin : begin + SUM_CHUNK].astype(np.int64)
+            byte_sum += int((bytes_S * self.times_N[begin : begin + SUM_CHUNK]).sum())
         return Score(float(self.nats_N.sum()), int(self.times_N.sum(dtype=np.int64)), byte_sum)
 
     def coverage(self, split_targets: int | None = None) -> Coverage:

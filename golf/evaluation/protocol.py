@@ -1,16 +1,16 @@
 """What an evaluation protocol is, and the one function that scores with it.
 
 A protocol only says which windows of the stream the model reads and which of their targets count (`Evaluator`); the
-losses go to the ledger, which computes the score. `evaluate` is a pure function: it changes neither the model's mode
-nor any random state, sums in float64, and on several ranks each takes a contiguous share of the windows.
+losses go to the ledger, which computes the score. `evaluate` is a pure function: it changes neither the model (weights
+that test-time training moves are put back) nor any random state, sums in float64, and deals the same batches to any
+number of ranks, so that all numbers of ranks give the same score.
 Legend: B windows of a batch, T tokens of a window, S scored targets of a window, N targets of the stream.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from golf.errors import UserError
 from golf.evaluation.bpb import Score
 from golf.evaluation.ledger import Coverage, Ledger
+from golf.evaluation.phases import EvaluationClock
 
 # Logits held at once where batch_tokens is 0: 64 MB of float32 on a CPU (larger batches are slower there), else 512 MB.
 CPU_LOGITS, ACCELERATOR_LOGITS, MAX_BATCH_TOKENS = 1 << 24, 1 << 27, 65_536
@@ -76,6 +77,7 @@ class Evaluation:
     protocol: str
     seconds: float
     ledger: Ledger
+    record: dict[str, Any] = field(default_factory=dict)  # phases, states, updates: how the scores came about
 
     @property
     def bpb(self) -> float:
@@ -95,6 +97,7 @@ class Evaluation:
             "seconds": self.seconds,
             "protocol": self.protocol,
             "coverage": self.coverage.as_dict(),
+            "record": self.record,
         }
 
 
@@ -138,8 +141,14 @@ def window_batches(
     Where batch_tokens is 0, batches are those of a CPU and a small vocabulary.
     """
     batch_tokens = batch_tokens or derived_batch_tokens("cpu", 1024)
+    windows = evaluator.windows(num_tokens)
+    return score_batches(rank_share(windows, rank, world, evaluator.interleaved), batch_tokens)
+
+
+def score_batches(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
+    """Neighbouring windows of one shape in batches of at most batch_tokens tokens."""
     batches: list[list[Window]] = []
-    for window in rank_share(evaluator.windows(num_tokens), rank, world, evaluator.interleaved):
+    for window in windows:
         last = batches[-1] if batches else None
         if last and last[0][1:] == window[1:] and (len(last) + 1) * window.length <= batch_tokens:
             last.append(window)
@@ -154,15 +163,27 @@ def derived_batch_tokens(device: Any, vocab_size: int) -> int:
     return min(max(logits // vocab_size, 1), MAX_BATCH_TOKENS)
 
 
-def score_windows(
-    model: Any, tokens: np.ndarray, windows: Sequence[Window], device: Any
-) -> list[tuple[int, torch.Tensor]]:
-    """First scored target and its losses (float64, CPU, [S]) for every window of one batch of equal shape.
+def padded_width(length: int, longest: int) -> int:
+    """Width of the row that a window of `length` tokens is read in: a power of two from 16 on, at most `longest`.
 
+    It depends on nothing but the window, so a score does not depend on the batch; and there are few widths.
+    """
+    return min(max(16, 1 << max(length - 1, 0).bit_length()), max(longest, length))
+
+
+def score_windows(
+    model: Any, tokens: np.ndarray, windows: Sequence[Window], device: Any, longest: int = 0
+) -> list[tuple[int, torch.Tensor]]:
+    """First scored target and its losses (float64, CPU, [S]) for every window of one batch.
+
+    Windows of unequal length are padded at their end to `padded_width`, which a causal model does not see.
     A model that offers `nll_suffix(ids_BT, targets_BT, first_scored)` computes logits at the scored positions only.
     """
-    _, length, first_scored = windows[0]
-    rows = np.stack([tokens[w.start : w.start + length + 1] for w in windows]).astype(np.int64)
+    first_scored = min(w.first_scored for w in windows)
+    width = max(w.length for w in windows) if not longest else padded_width(windows[0].length, longest)
+    rows = np.zeros((len(windows), width + 1), dtype=np.int64)
+    for row, w in zip(rows, windows):
+        row[: w.length + 1] = tokens[w.start : w.start + w.length + 1]
     span = torch.from_numpy(rows).to(device)
     ids_BT, targets_BT = span[:, :-1], span[:, 1:]
     suffix = getattr(model, "nll_suffix", None)
@@ -171,18 +192,34 @@ def score_windows(
     else:
         nll_BS = model(ids_BT, targets_BT, reduction="none")[:, first_scored:]
     nll_BS = nll_BS.to("cpu", torch.float64)
-    return [(w.start + 1 + first_scored, nll_BS[b]) for b, w in enumerate(windows)]
+    return [
+        (w.start + 1 + w.first_scored, nll_BS[b, w.first_scored - first_scored : w.length - first_scored])
+        for b, w in enumerate(windows)
+    ]
 
 
 def count_target_bytes(tokens: np.ndarray, byte_table: Any) -> np.ndarray:
-    """Bytes of the targets 1 … N: entry i is what token i + 1 stands for after token i."""
+    """Bytes of the targets 1 … N: entry i is what token i + 1 stands for after token i.
+
+    A table with `bytes_of(begin, end)` (a sidecar) is asked for the bytes of the tokens at these positions instead.
+    """
     targets = len(tokens) - 1
+    sidecar = getattr(byte_table, "bytes_of", None)
+    if sidecar is not None:
+        return np.asarray(sidecar(1, targets + 1), dtype=np.int32)
     bytes_N = np.empty(targets, dtype=np.int32)
     for begin in range(0, targets, BYTE_COUNT_CHUNK):
         end = min(begin + BYTE_COUNT_CHUNK, targets)
         span = np.asarray(tokens[begin : end + 1])
         bytes_N[begin:end] = byte_table.count(span[:-1], span[1:])
     return bytes_N
+
+
+def dealt_batches(
+    evaluator: Evaluator, num_tokens: int, batch_tokens: int, rank: int = 0, world: int = 1
+) -> list[list[Window]]:
+    """This rank's share of the batches that one rank alone would score: so any number of ranks scores the same."""
+    return list(rank_share(window_batches(evaluator, num_tokens, batch_tokens), rank, world, evaluator.interleaved))
 
 
 def evaluate(
@@ -197,41 +234,64 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     sum_over_ranks: Callable[[torch.Tensor], torch.Tensor] | None = None,
     split_targets: int | None = None,
+    bos_id: int | None = None,
+    limit_seconds: float = 0.0,
 ) -> Evaluation:
     """Score `tokens` with `model(ids_BT, targets_BT, reduction="none") -> nll_BT` under a protocol.
 
     batch_tokens = 0 derives the batch from device and vocabulary. progress(done, total) is called after each batch with
-    numbers of windows. With world > 1 the result is this rank's part; with `sum_over_ranks` (sums a tensor over ranks)
-    it is the whole.
+    numbers of targets. With world > 1 the result is this rank's part; with `sum_over_ranks` (sums a tensor over ranks)
+    it is the whole. bos_id: begins documents, for protocols that know them. limit_seconds: 0 = no limit.
+    An evaluator with `run(session)` goes its own way; the others are their windows.
     """
+    from golf.evaluation.session import ScoringSession
+
     if len(tokens) - 1 < evaluator.seq_len:
         validation_tokens(tokens, evaluator.seq_len)  # raises
     check_vocabulary(model, tokens)
-    begun = time.perf_counter()
     batch_tokens = batch_tokens or derived_batch_tokens(device, getattr(model, "vocab_size", 1024))
-    batches = window_batches(evaluator, len(tokens), batch_tokens, rank, world)
-    if world == 1 and not batches:
-        raise UserError(f"{describe_evaluator(evaluator)} scores nothing in {len(tokens):,} tokens: use a longer split")
-    ledger = Ledger(len(tokens) - 1, evaluator.rescoring)
-    done, total = 0, sum(len(batch) for batch in batches)
+    limit_seconds = limit_seconds or getattr(evaluator, "limit_seconds", 0.0)
+    clock = EvaluationClock(limit_seconds, torch.cuda.synchronize if torch.device(device).type == "cuda" else None)
+    by_document = bool(getattr(evaluator, "by_document", False))
+    session = ScoringSession(
+        model,
+        tokens,
+        evaluator.rescoring,
+        device,
+        batch_tokens,
+        rank,
+        world,
+        sum_over_ranks,
+        bos_id,
+        clock,
+        progress,
+        by_document,
+    )
+    session.identify_model()
+    session.note_state("start")
     modules_training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            for batch in batches:
-                for first_target, nll_S in score_windows(model, tokens, batch, device):
-                    ledger.record(first_target, nll_S)
-                done += len(batch)
-                if progress is not None:
-                    progress(done, total)
+        own_way = getattr(evaluator, "run", None)
+        if own_way is not None:
+            own_way(session)
+        else:
+            batches = dealt_batches(evaluator, len(tokens), batch_tokens, rank, world)
+            if world == 1 and not batches:
+                raise UserError(
+                    f"{describe_evaluator(evaluator)} scores nothing in {len(tokens):,} tokens: use a longer split"
+                )
+            session.expect(sum(w.length - w.first_scored for batch in batches for w in batch))
+            session.score(batches)
+        session.note_state("end")
     finally:
         for module, training in modules_training:
             module.training = training
     if sum_over_ranks is not None:
-        ledger.reduce(sum_over_ranks)
-    seconds = time.perf_counter() - begun
-    score = ledger.score(count_target_bytes(tokens, byte_table))
-    return Evaluation(score, ledger.coverage(split_targets), describe_evaluator(evaluator), seconds, ledger)
+        session.ledger.reduce(sum_over_ranks)
+    score = session.ledger.score(count_target_bytes(tokens, byte_table))
+    coverage = session.ledger.coverage(split_targets)
+    return Evaluation(score, coverage, describe_evaluator(evaluator), clock.read(), session.ledger, session.record())
 
 
 def check_vocabulary(model: Any, tokens: np.ndarray) -> None:

@@ -7,6 +7,7 @@ With N targets, T = seq_len and s = stride, a window at p reads tokens p … p+T
   follows offset T - s. Every target exactly once, for any N, T and s <= T.
 - tail "rescored", as first published: every p < N; windows cut short by the end score their last s targets, so the
   last s targets of the stream are scored about T/s times. For reproducing published numbers only.
+- tail "rescored_whole": as "rescored", without the windows of fewer than s targets (23 March).
 - tail "dropped": only p < N - T, so that the end of the stream is never scored. For reproducing published numbers.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from golf.errors import UserError
 from golf.evaluation.protocol import Evaluator, Window
 
-SLIDING_TAILS = ("exact", "rescored", "dropped")
+SLIDING_TAILS = ("exact", "rescored", "rescored_whole", "dropped")
 
 
 class Sliding:
@@ -37,7 +38,7 @@ class Sliding:
         self.batch_tokens = batch_tokens
         self.max_tokens = max_tokens
         self.name = "sliding" if tail == "exact" else f"sliding_{tail}"
-        self.rescoring = "count" if tail == "rescored" else "forbid"
+        self.rescoring = "count" if tail.startswith("rescored") else "forbid"
         self.interleaved = tail == "dropped"
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
@@ -50,6 +51,8 @@ class Sliding:
             end = max(targets - (length - stride), 1)
         elif self.tail == "rescored":
             end = targets
+        elif self.tail == "rescored_whole":
+            end = max(targets - stride + 1, 1)
         else:
             end = targets - length
         return [self._window_at(p, targets) for p in range(0, end, stride)]
@@ -58,5 +61,5 @@ class Sliding:
         length = min(self.seq_len, targets - start)
         if start == 0:
             return Window(start, length, 0)
-        whole = length if self.tail == "rescored" else self.seq_len
+        whole = length if self.tail.startswith("rescored") else self.seq_len
         return Window(start, length, max(whole - self.stride, 0))

@@ -24,8 +24,6 @@ DESCRIPTIONS = ("sensitivity", "grads")
 FOREIGN_COMPONENTS = {
     "caseops": "CaseOps text transform",
     "ngram_tilt": "n-gram tilt",
-    "ttt_sgd_20260409": "test-time training",
-    "ttt": "test-time training",
 }
 
 Job = tuple[str, Callable[[], list[Any]]]
@@ -116,6 +114,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         conform_quant,
         conform_runs,
         conform_scores,
+        conform_ttt,
     )
 
     try:
@@ -124,6 +123,8 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         raise UserError(f"{path.name} is not JSON ({error}): name a conformance file") from None
     keys = set(content) if isinstance(content, dict) else set()
     keys_of_runs = {"fp32", "bf16"}
+    if isinstance(content, dict) and conform_ttt.is_ttt(content):
+        return conform_ttt.check_ttt
     if path.stem in FOREIGN_COMPONENTS:
         return lambda _, __: foreign_component(path, FOREIGN_COMPONENTS[path.stem])
     if isinstance(content, dict) and (found := conform_gptq.component_check(content)):

@@ -113,7 +113,7 @@ def check_windows(vector: str, entry: Mapping[str, Any]) -> Check:
     by_rank = [list(rank_share(windows, r, world, evaluator.interleaved)) for r in range(world)]
     ordered = [w for share in by_rank for w in share]
     ledger = Ledger(entry["n_tokens"] - 1, evaluator.rescoring)
-    for w in ordered:
+    for w in sorted(ordered):
         ledger.record(w.start + 1 + w.first_scored, np.zeros(w.length - w.first_scored))
     never = (np.flatnonzero(ledger.times_N == 0) + 1).tolist()
     ours = {

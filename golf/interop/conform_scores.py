@@ -16,6 +16,7 @@ from golf.interop.conform_data import (
     missing_tokenizer,
     tokenizers_by_sha256,
 )
+from golf.interop.conform_network import BOS_ID, Sidecar, described_network
 from golf.interop.conform_result import Check, failed, measured, unsupported
 from golf.interop.conform_weights import generate_weights
 from golf.interop.upstream import UnsupportedNetwork, build_upstream_model
@@ -32,7 +33,9 @@ def check_bpb_eval(path: Path, data: Path | None) -> list[Check]:
     spec = json.loads(path.read_text(encoding="utf-8"))
     arrays = load_file(str(path.with_suffix(".safetensors")))
     results: list[Check] = []
-    for name, case in spec["cases"].items():
+    tokenizers = {c["script"][:10]: c["tokenizer_sha256"] for c in spec["cases"].values() if "tokenizer_sha256" in c}
+    for name, stated in spec["cases"].items():
+        case = {"tokenizer_sha256": tokenizers.get(stated["script"][:10], ""), **stated}
         date = case["script"][:10]
         settings = spec.get(f"model_{date.replace('-', '')}", spec.get("baseline_model"))
         try:
@@ -45,10 +48,11 @@ def check_bpb_eval(path: Path, data: Path | None) -> list[Check]:
 def case_evaluator(case: Mapping[str, Any]) -> Any:
     """The evaluator of a case: sliding where it has a stride, contiguous where it has only a length."""
     from golf.evaluation.contiguous import Contiguous
+    from golf.evaluation.packed import Packed
     from golf.evaluation.sliding import Sliding
 
     if "max_segment" in case:
-        raise UnsupportedNetwork("packed evaluation with document-masked attention")
+        return Packed(case["max_segment"], case["val_batch_tokens"], "dropped")
     if "stride" not in case:
         return Contiguous(case["seq_len"])
     tail = SLIDING_TAIL_BY_DATE.get(case["script"][:10])
@@ -65,20 +69,25 @@ def score_case(
     arrays: Mapping[str, np.ndarray],
     data: Path | None,
 ) -> list[Check]:
-    """Build the case's network from its weight rule and score its tokens."""
+    """Build the case's network from its weight rule and score its tokens; packed cases come with a byte sidecar."""
     from golf.data.bytes import byte_table_from_sentencepiece
     from golf.evaluation.protocol import evaluate
 
     evaluator = case_evaluator(case)
     sha256 = case.get("tokenizer_sha256", "")
     state = dict(generate_weights(settings["weight_seed"], settings["tensors"]))
-    model = build_upstream_model(state, {key: settings[key] for key in settings if key != "tensors"})
-    model_file = find_tokenizer(data, sha256)
-    if model_file is None:
-        return [unsupported(vector, name, "bpb", missing_tokenizer(sha256, data))]
-    tokens = arrays[f"sp{model.vocab_size}.tokens"][: case["tokens_used"]].astype(np.int64)
+    model = build_upstream_model(state, *described_network(settings, case["script"]))
+    count = case["tokens_used"]
+    if "max_segment" in case:
+        name_of, table = "caseops", Sidecar(arrays["caseops.bytes"][:count])
+    else:
+        name_of, model_file = f"sp{model.vocab_size}", find_tokenizer(data, sha256)
+        if model_file is None:
+            return [unsupported(vector, name, "bpb", missing_tokenizer(sha256, data))]
+        table = byte_table_from_sentencepiece(model_file)
+    tokens = arrays[f"{name_of}.tokens"][:count].astype(np.int64)
     batch_tokens = case.get("val_batch_tokens", 0)
-    result = evaluate(model, tokens, byte_table_from_sentencepiece(model_file), evaluator, batch_tokens=batch_tokens)
+    result = evaluate(model, tokens, table, evaluator, batch_tokens=batch_tokens, bos_id=BOS_ID)
     return [
         measured(vector, name, "val_loss", abs(result.nats_per_token - case["val_loss"]), SCORE_TOLERANCE),
         measured(vector, name, "bpb", abs(result.bpb - case["bpb"]), SCORE_TOLERANCE),

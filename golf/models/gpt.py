@@ -79,6 +79,7 @@ class GPT(nn.Module):
         # Read outside the compiled graph only: switching them chooses another graph.
         self.quantise, self.quantise_when_scoring, self.softness = False, False, None
         self._compiled: Any = None
+        self.head_adapter: Any = None  # final hidden states -> what test-time training adds to the logits
         self.construction_rng: Any = torch.get_rng_state()  # for initialisers that repeat another order of draws
         # The order of construction is the order of the random draws; changing it changes every seeded run.
         self.tok_emb: Any = embedding(vocab_size=vocab_size, width=width)
@@ -186,7 +187,8 @@ class GPT(nn.Module):
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
         head = self.tok_emb.logits if self.lm_head is None else self.lm_head
-        return self.softcap(head(x_BTD).float())
+        z = head(x_BTD)
+        return self.softcap((z if self.head_adapter is None else z + self.head_adapter(x_BTD)).float())
 
     def graph(
         self,

@@ -120,7 +120,7 @@ def test_evaluation_leaves_no_trace(tokens):
     assert model.training
     assert model.dropout.training
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert seen == [(2, 6), (4, 6), (6, 6)]
+    assert seen == [(100, 300), (200, 300), (300, 300)]
     assert all(parameter.grad is None for parameter in model.parameters())
     model.dropout.eval()  # a mixed state survives as it is
     evaluate(model, tokens, random_byte_table(), Contiguous(50))
@@ -173,7 +173,7 @@ def test_plan_limits_are_reported_as_partial(tokens):
         assert result.coverage.split_targets == 288
         assert not result.coverage.complete
         assert "PARTIAL" in str(result.coverage)
-        fields = {"nats_per_token", "bpb", "tokens", "bytes", "seconds", "protocol", "coverage"}
+        fields = {"nats_per_token", "bpb", "tokens", "bytes", "seconds", "protocol", "coverage", "record"}
         assert set(result.as_dict()) == fields
 
 

@@ -86,7 +86,7 @@ def test_refused_settings():
         Sliding(64, 65)
     with pytest.raises(UserError, match=r"eval\.stride=0"):
         Sliding(64, 0)
-    with pytest.raises(UserError, match="exact, rescored, dropped"):
+    with pytest.raises(UserError, match="exact, rescored, rescored_whole, dropped"):
         Sliding(64, 8, tail="padded")
     with pytest.raises(UserError, match=r"eval\.seq_len=-1"):
         Contiguous(-1)

@@ -1,0 +1,72 @@
+"""Contiguous evaluation with memory, for networks whose last visits attend to the window before.
+
+Windows are those of `Contiguous`, in order; each hands its keys and values to the next, so that every token is still
+predicted from earlier tokens only, all of them scored. A rank that begins in the middle first reads as many windows
+before its own as the memory reaches back, unscored: losses depend neither on the batches nor on the number of ranks.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from golf.errors import UserError
+from golf.evaluation.contiguous import Contiguous
+from golf.evaluation.protocol import Evaluator, Window, rank_share, score_batches
+
+
+class CrossSequence(Contiguous):
+    """Contiguous windows without and then with memory: the difference is what the memory is worth."""
+
+    name = "cross_sequence"
+
+    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
+        seq_len = self.seq_len or train_seq_len
+        with_memory = CrossSequence(seq_len, self.batch_tokens, self.max_tokens)
+        return {"contiguous": Contiguous(seq_len, self.batch_tokens, self.max_tokens), self.name: with_memory}
+
+    def run(self, session: Any) -> None:
+        """Score this rank's windows, a contiguous share of the stream."""
+        windows = rank_share(self.windows(session.num_targets + 1), session.rank, session.world)
+        if not windows:
+            return
+        session.expect(sum(window.length for window in windows))
+        plain, session.model = session.model, RememberingModel(session.model)
+        try:
+            if windows[0].start:
+                self.read_before(session, windows[0].start)
+            session.score(score_batches(windows, session.batch_tokens))
+        finally:
+            session.model = plain
+
+    def read_before(self, session: Any, start: int) -> None:
+        """Fill the memory with what the first window of a rank would have found there; nothing is scored."""
+        T = self.seq_len
+        session.score([[Window(start - T, T, T)]])
+        reach = len(session.model.memory)  # as many windows back as there are visits with memory
+        session.model.memory = None
+        session.score([[Window(begin, T, T)] for begin in range(max(start - reach * T, 0), start, T)])
+
+
+class RememberingModel:
+    """A network that is given consecutive windows, in order, and begins each where the one before ended.
+
+    Raises:
+        UserError: the network remembers nothing.
+    """
+
+    def __init__(self, net: Any):
+        if not hasattr(net, "nll_with_memory"):
+            raise UserError(f"eval=cross_sequence: {type(net).__name__} has no memory; type eval=contiguous")
+        self.net = net
+        self.memory: Any = None
+
+    def __call__(self, ids_BT: Tensor, targets_BT: Tensor, reduction: str = "none") -> Tensor:
+        """Losses [B, T] of B consecutive windows."""
+        nll_BT, self.memory = self.net.nll_with_memory(ids_BT, targets_BT, self.memory)
+        if not self.memory:
+            raise UserError("eval=cross_sequence needs model/attention=cross_sequence; type eval=contiguous without it")
+        return nll_BT
+
+    def nll_suffix(self, ids_BT: Tensor, targets_BT: Tensor, first_scored: int) -> Tensor:
+        """The same from position `first_scored` on."""
+        return self(ids_BT, targets_BT)[:, first_scored:]

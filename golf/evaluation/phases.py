@@ -1,0 +1,86 @@
+"""The evaluation clock: where the seconds of a scoring went (load, warm-up, score, adapt), against a limit.
+
+Phases are exclusive: time inside an inner phase is not counted for the outer one, so the phases add up to the total.
+The limit is that of the challenge (600 seconds from loading to the last score, test-time training included); 0 = none.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from golf.errors import LimitExceeded
+
+PHASES = ("load", "warm-up", "score", "adapt")
+FIRST_PREDICTION = 0.1  # share of the work after which its duration is predicted
+PREDICTION_SLACK = 1.25  # a prediction this much above the limit ends the scoring before the limit is reached
+
+
+class EvaluationClock:
+    """Seconds per phase. `limit_seconds`: passing it, or heading far past it, raises LimitExceeded; 0 = only measure.
+
+    `synchronise` is called where a phase begins and ends (a device synchronise); `now` is replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        limit_seconds: float = 0.0,
+        synchronise: Callable[[], None] | None = None,
+        now: Callable[[], float] = time.perf_counter,
+    ):
+        self.limit_seconds, self.synchronise, self.now = limit_seconds, synchronise, now
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.predicted_seconds = 0.0
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what happens inside under `name`, one of PHASES."""
+        if name not in self.seconds:
+            raise ValueError(f"phase {name!r}: allowed are {', '.join(PHASES)}")
+        self._turn()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._open.pop()
+
+    def _turn(self) -> None:
+        """Book the time since the last change of phase."""
+        if self.synchronise is not None:
+            self.synchronise()
+        now = self.now()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    def read(self) -> float:
+        """Seconds of all phases so far."""
+        running = self.now() - self._since if self._open else 0.0
+        return sum(self.seconds.values()) + running
+
+    def check(self, share_done: float) -> None:
+        """Predict the total from the share of the targets that are scored.
+
+        Raises:
+            LimitExceeded: the limit is passed, or will be by a wide margin.
+        """
+        used = self.read()
+        self.predicted_seconds = used / share_done if share_done > 0 else 0.0
+        if not self.limit_seconds:
+            return
+        sure = share_done >= FIRST_PREDICTION and self.predicted_seconds > PREDICTION_SLACK * self.limit_seconds
+        if used > self.limit_seconds or sure:
+            raise LimitExceeded(
+                f"scoring takes longer than eval.limit_seconds={self.limit_seconds:g}: {used:.0f} s for "
+                f"{share_done:.0%} of the targets, about {self.predicted_seconds:.0f} s for all; "
+                "type eval.limit_seconds=0 to go on without a limit"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
+            "limit_seconds": self.limit_seconds,
+        }

@@ -1,0 +1,73 @@
+"""Adapters per document, and between phases SGD on the whole network with the documents that are already scored.
+
+Documents go in batches as in `lora`. When the k-th of P boundaries (k/P of `documents`) is reached, all ranks finish
+their batches and meet; of everything scored so far the shortest `boundary` documents are put one after the other and
+trained on in chunks (fresh momentum, cosine over the chunks, the last chunk left out). Then the adapters start anew and
+scoring goes on with the changed network (records of 13 and 14 April, 27 April 2026; one phase = 13 April).
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from golf.errors import UserError
+from golf.evaluation.session import DocumentSpan
+from golf.ttt.lora import AdapterSlots, LoraTtt
+from golf.ttt.sgd import SgdTtt
+
+
+class PhasedTtt:
+    """`lora`: the adapters. `sgd`: the training between phases. `documents`: learned from at most; `phases`: P."""
+
+    by_document = True
+
+    def __init__(self, lora: LoraTtt, sgd: SgdTtt, documents: int = 2000, phases: int = 3):
+        if phases < 1 or documents < phases:
+            raise UserError(f"ttt.phases={phases} of ttt.documents={documents}: type ttt.phases=1, or more documents")
+        self.lora, self.sgd, self.documents, self.phases = lora, sgd, documents, phases
+
+    def boundaries(self, available: int) -> list[int]:
+        """Numbers of scored documents at which a phase ends."""
+        total = min(self.documents, available)
+        return [total * phase // self.phases for phase in range(1, self.phases + 1)]
+
+    def run(self, session: Any, seq_len: int) -> None:
+        spans = session.documents()
+        batches = self.lora.batches(spans)
+        self.lora.expect(session, batches[session.rank :: session.world])
+        boundaries = self.boundaries(len(spans))
+        slots = AdapterSlots(self.lora, session.model)
+        context = self.lora.context or seq_len
+        scored = 0
+        for round_first in range(0, len(batches), session.world):
+            this_round = batches[round_first : round_first + session.world]
+            if session.rank < len(this_round):
+                batch = this_round[session.rank]
+                self.lora.score_batch(session, batch, slots.for_batch(len(batch)), context)
+            scored += sum(len(batch) for batch in this_round)
+            if boundaries and scored >= boundaries[0]:
+                boundary = boundaries.pop(0)
+                session.share_coverage()
+                self.learn(session, self.shortest(batches[: round_first + session.world], boundary), seq_len)
+                slots.restart()
+
+    def shortest(self, scored: list[list[DocumentSpan]], boundary: int) -> list[DocumentSpan]:
+        """The `boundary` first documents of what is scored, the last batches first when the longest came first."""
+        ordered = scored[::-1] if self.lora.order == "longest_first" else scored
+        return [span for batch in ordered for span in batch][:boundary]
+
+    def learn(self, session: Any, spans: list[DocumentSpan], seq_len: int) -> None:
+        """One pass of SGD over documents laid end to end."""
+        tokens_N = torch.cat([session.scored_tokens(span.start, span.length) for span in spans])
+        optimizer = self.sgd.optimizer(session.model)
+        size = self.sgd.chunk_tokens
+        chunks = math.ceil((len(tokens_N) - 1) / size)
+        with session.adapting():
+            for chunk in range(chunks - 1):
+                self.sgd.set_rate(optimizer, chunk, chunks)
+                self.sgd.learn(session, optimizer, tokens_N[chunk * size : (chunk + 1) * size + 1], seq_len)
+        for parameter in session.model.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        session.note_state(f"after {len(spans)} documents")
