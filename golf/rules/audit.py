@@ -1,0 +1,130 @@
+"""`golf audit <run folder | packed model | submission folder | log>`: every rule, what it found, and how it looked.
+
+It is no ruling: it says which properties were tested, by behaviour or on records, which failed, and what is missing
+where nothing can be told. Exit code 4 if a rule fails that the profile counts. Logs are audited without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from golf.config.nearest import offer
+from golf.errors import UserError, VerificationFailed
+from golf.files import write_atomically
+from golf.rules.profile import Profile, load_profile
+from golf.rules.registry import RULES
+from golf.rules.subject import Subject, open_subject
+from golf.rules.verdict import BEHAVIOUR, CANNOT_TELL, FAIL, NOT_APPLICABLE, RECORD, Verdict, cannot_tell
+
+RULES_SCHEMA = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.removeprefix('golf ')}: {message}; type {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    found = _Parser("golf audit", description=__doc__)
+    found.add_argument("path", type=Path, help="a run folder, a packed model, a submission folder or a log")
+    found.add_argument("--profile", default="strict", help="which failures count: strict, challenge, … or a YAML file")
+    found.add_argument("--rules", default="", help="only these, e.g. L1,L7,L20")
+    found.add_argument("--quick", action="store_true", help="records only: no network is run, no data is read")
+    found.add_argument("--export", help="which export of a run")
+    found.add_argument("--data", help="folder with the validation split (a run knows its own)")
+    found.add_argument("--tokenizer", help="the tokenizer's file, where it is not in that folder")
+    found.add_argument("--against", type=Path, help="the submission, run or log to beat (L31)")
+    found.add_argument("--output", type=Path, help="write rules.json here (a run folder gets one anyway)")
+    found.add_argument("--config-dir", type=Path, action="append", default=[], help="a further folder with rules/")
+    found.add_argument("--json", action="store_true", help="machine-readable output")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """`golf audit …`: 4 if a counted rule fails, else 0."""
+    arguments = parser().parse_args(list(argv))
+    profile = load_profile(arguments.profile, arguments.config_dir)
+    given: dict[str, Any] = {
+        "quick": arguments.quick,
+        "data_folder": arguments.data,
+        "tokenizer_file": arguments.tokenizer,
+    }
+    if arguments.export and (arguments.path / "config.yaml").is_file():
+        given["export"] = arguments.export
+    subject = open_subject(arguments.path, **given)
+    if arguments.against is not None:
+        subject.against = open_subject(arguments.against, quick=True).facts
+    report = audit(subject, profile, chosen_rules(arguments.rules))
+    target = arguments.output or (arguments.path / "rules.json" if subject.kind == "run" else None)
+    if target is not None and not (arguments.rules and arguments.output is None):
+        write_atomically(target, json.dumps(report, indent=1, default=str))
+    print(json.dumps(report, indent=1, default=str) if arguments.json else render(report))
+    return VerificationFailed.exit_code if report["failed"] else 0
+
+
+def chosen_rules(text: str) -> list[str]:
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in RULES:
+            raise UserError(f"--rules {name}: no such rule; {offer(name, RULES)}")
+    return names or list(RULES)
+
+
+def audit(subject: Subject, profile: Profile, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Run rules; the report as plain data."""
+    begun, entries = time.monotonic(), []
+    for name in names or RULES:
+        rule, started = RULES[name], time.monotonic()
+        verdict = judged(name, subject, profile)
+        entry = {"id": name, "title": rule.title, "status": list(rule.status), "sources": list(rule.sources)}
+        entry |= {**verdict.as_dict(), "counted": name in profile.counted}
+        entries.append({**entry, "seconds": round(time.monotonic() - started, 3)})
+    outcomes = Counter(entry["outcome"] for entry in entries)
+    return {
+        "schema": RULES_SCHEMA,
+        "subject": {"kind": subject.kind, "where": subject.where},
+        "profile": profile.name,
+        "rules": entries,
+        "outcomes": dict(outcomes),
+        "tested_by_behaviour": [entry["id"] for entry in entries if entry["how"] == BEHAVIOUR],
+        "tested_by_record": [entry["id"] for entry in entries if entry["how"] == RECORD],
+        "failed": [entry["id"] for entry in entries if entry["outcome"] == FAIL and entry["counted"]],
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def judged(name: str, subject: Subject, profile: Profile) -> Verdict:
+    """One rule's verdict; evidence that cannot be read is evidence that is missing, and the report says so."""
+    try:
+        return RULES[name].check(subject, profile)
+    except UserError as error:
+        return cannot_tell(str(error), "repair what the line names, and audit again")
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report as a table."""
+    lines = [f"{report['subject']['kind']} {report['subject']['where']}, profile {report['profile']}", ""]
+    for entry in report["rules"]:
+        outcome = entry["outcome"] + ("" if entry["outcome"] != FAIL or entry["counted"] else " (not counted)")
+        how = f" by {entry['how']}" if entry["how"] else ""
+        lines.append(f"{entry['id']:>3}  {outcome + how:<20} {entry['title']}")
+        lines.append(f"     {'':<20} {entry['reason']}")
+        if entry["outcome"] in (FAIL, CANNOT_TELL) and entry["remedy"]:
+            lines.append(f"     {'':<20} → {entry['remedy']}")
+    outcomes = report["outcomes"]
+    lines += [
+        "",
+        f"{len(report['tested_by_behaviour'])} tested by behaviour, {len(report['tested_by_record'])} on records: "
+        f"{outcomes.get(FAIL, 0)} failed; {outcomes.get(NOT_APPLICABLE, 0)} not applicable, "
+        f"{outcomes.get(CANNOT_TELL, 0)} cannot be told; {report['seconds']:.1f} s",
+        "This is no ruling: it says what was tested, and how.",
+    ]
+    if report["failed"]:
+        lines.append(f"failed in profile {report['profile']}: {', '.join(report['failed'])}")
+    return "\n".join(lines)

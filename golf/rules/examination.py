@@ -1,0 +1,221 @@
+"""Watching an evaluation path: what its scores do when tokens change, when the stream ends early, when it runs twice.
+
+A path is anything that scores a stream into a ledger from a fresh state; it is called, never read. With x the stream,
+s_k the score (nats) of target k and p_k(v) the probability a path gives token v at k:
+- flip: tokens >= j are changed (all redrawn, one, all turned into document starts): s_k for k < j must stay, bit for
+  bit; where the path shows its distributions, p_j must stay as well, which no score can show.
+- truncation: a stream that ends at j has the same scores before j, or they were not made in one pass to the right.
+- mass: sum over v of exp(-s_k(x with x_k = v)) = 1, or the scores are not those of one distribution.
+- replay: s_k = -log p_k(x_k), where p_k was asked for with x_k and all that follows hidden.
+Legend: N targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+MASS_TOLERANCE = 1e-3
+LOG_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class AuditedPath:
+    """An evaluation path with what is known of it.
+
+    score: tokens -> ledger, from a fresh state each time.  tokens: a stream to test with.
+    distribution: (tokens, k) -> log-probabilities [V] of target k, as the path computes them on that stream.
+    all_targets: (tokens, k) -> scores [V] of target k for every token it could be; without it the stream is scored V
+        times.  state: hash of everything that lives between two scores.  lengths: stream lengths it can score.
+    tolerance: nats by which the same numbers may differ (0 on a CPU); loose: where shapes differ as well.
+    """
+
+    name: str
+    score: Callable[[np.ndarray], Any]
+    tokens: np.ndarray
+    vocab_size: int
+    bos_id: int = 1
+    distribution: Callable[[np.ndarray, int], np.ndarray] | None = None
+    all_targets: Callable[[np.ndarray, int], np.ndarray] | None = None
+    state: Callable[[], str] | None = None
+    lengths: tuple[int, ...] = ()
+    tolerance: float = 0.0
+    loose: float = 1e-4
+    flips: int = 6
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Scores of one run of a path; `error` is what its ledger refused, `state` the state's hash before and after."""
+
+    nats_N: np.ndarray
+    times_N: np.ndarray
+    error: str | None
+    state: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How much a score moved that should not have: target k, by nats, because of what was changed."""
+
+    target: int
+    nats: float
+    what: str
+
+
+class Examination:
+    """All observations of one path; each is made once, when it is first asked for."""
+
+    def __init__(self, path: AuditedPath, seed: int = 0, mass_tokens: int = 400_000):
+        self.path, self.seed, self.mass_tokens = path, seed, mass_tokens
+
+    def run(self, tokens: np.ndarray) -> Trace:
+        before = self.path.state() if self.path.state else ""
+        error, targets = None, len(tokens) - 1
+        try:
+            ledger = self.path.score(tokens)
+            nats_N, times_N = np.array(ledger.nats_N), np.array(ledger.times_N)
+        except Exception as problem:
+            if type(problem).__name__ != "LedgerError":
+                raise
+            error, nats_N, times_N = str(problem), np.full(targets, np.nan), np.zeros(targets, dtype=np.int32)
+        return Trace(nats_N, times_N, error, (before, self.path.state()) if self.path.state else None)
+
+    @cached_property
+    def base(self) -> Trace:
+        return self.run(self.path.tokens)
+
+    @cached_property
+    def again(self) -> Trace:
+        return self.run(self.path.tokens)
+
+    @property
+    def repeats(self) -> float:
+        """Largest difference between two runs of the same stream."""
+        return float(np.max(np.abs(self.base.nats_N - self.again.nats_N), initial=0.0))
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Tokens to change: the last, the second, and others anywhere between."""
+        n, generator = len(self.path.tokens), np.random.default_rng(self.seed)
+        inner = generator.choice(np.arange(2, n - 1), size=min(max(self.path.flips - 2, 1), n - 3), replace=False)
+        return sorted({n - 1, min(2, n - 1), *map(int, inner)})
+
+    @cached_property
+    def flipped(self) -> list[Shift]:
+        """Scores that moved because of later tokens, largest first."""
+        found: list[Shift] = []
+        for number, j in enumerate(self.positions):
+            for what, tokens in self._changes(j)[: 3 if number < 3 else 1]:
+                moved = np.abs(self.run(tokens).nats_N[: j - 1] - self.base.nats_N[: j - 1])
+                moved = np.nan_to_num(moved, nan=np.inf)
+                if moved.size and moved.max() > self.path.tolerance:
+                    k = int(np.argmax(moved))
+                    found.append(Shift(k + 1, float(moved[k]), f"{what} {j}"))
+        return sorted(found, key=lambda shift: -shift.nats)
+
+    @cached_property
+    def redirected(self) -> list[Shift] | None:
+        """Distributions that moved because of their own target or what follows; None if the path shows none."""
+        distribution = self.path.distribution
+        if distribution is None:
+            return None
+        found: list[Shift] = []
+        for j in self.positions:
+            expected = np.asarray(distribution(self.path.tokens, j), dtype=np.float64)
+            for what, tokens in [*self._changes(j), *self._swaps(j)]:
+                moved = np.abs(np.asarray(distribution(tokens, j), dtype=np.float64) - expected)
+                if moved.max(initial=0.0) > self.path.tolerance:
+                    found.append(Shift(j, float(moved.max()), f"{what} {j}"))
+        return sorted(found, key=lambda shift: -shift.nats)
+
+    @cached_property
+    def truncated(self) -> list[Shift]:
+        """Scores that differ when the stream ends earlier."""
+        found: list[Shift] = []
+        n = len(self.path.tokens)
+        for length in self.path.lengths or (n // 3 + 2, 2 * n // 3 + 1, n - 1):
+            if not 2 <= length < n:
+                continue
+            moved = np.abs(self.run(self.path.tokens[:length]).nats_N - self.base.nats_N[: length - 1])
+            moved = np.nan_to_num(moved, nan=np.inf)
+            if moved.max(initial=0.0) > self.path.loose:
+                k = int(np.argmax(moved))
+                found.append(Shift(k + 1, float(moved[k]), f"the end of the stream at token {length - 1}"))
+        return sorted(found, key=lambda shift: -shift.nats)
+
+    @cached_property
+    def masses(self) -> dict[int, float] | None:
+        """Target -> total probability of everything it could be; None if that would take too long."""
+        rows, n = self.path.all_targets, len(self.path.tokens)
+        positions = [self.positions[len(self.positions) // 2], self.positions[-1]]
+        if rows is None and self.path.vocab_size * n > self.mass_tokens:
+            return None
+        found = {}
+        for k in positions:
+            nats_V = rows(self.path.tokens, k) if rows is not None else self._enumerate(k)
+            found[k] = float(np.exp(-np.asarray(nats_V, dtype=np.float64)).sum())
+        return found
+
+    def _enumerate(self, k: int) -> np.ndarray:
+        nats_V = np.empty(self.path.vocab_size)
+        for v in range(self.path.vocab_size):
+            tokens = self.path.tokens.copy()
+            tokens[k] = v
+            nats_V[v] = self.run(tokens).nats_N[k - 1]
+        return nats_V
+
+    @cached_property
+    def replays(self) -> dict[int, tuple[float, float, int]] | None:
+        """Target -> (score, -log p of the hidden target, size of the distribution), or None; with the mass checked."""
+        distribution = self.path.distribution
+        if distribution is None:
+            return None
+        found = {}
+        for k in self.positions:
+            hidden = self.path.tokens.copy()
+            hidden[k:] = self._redrawn(k)
+            logs_V = np.asarray(distribution(hidden, k), dtype=np.float64)
+            target = int(self.path.tokens[k])
+            own = -float(logs_V[target]) if target < logs_V.size else float("inf")
+            found[k] = (float(self.base.nats_N[k - 1]), own, logs_V.size)
+        return found
+
+    @cached_property
+    def log_masses(self) -> dict[int, float] | None:
+        """Target -> log of the sum of the distribution that the path shows; nan for one with a nan."""
+        distribution = self.path.distribution
+        if distribution is None:
+            return None
+        found = {}
+        for k in self.positions:
+            logs_V = np.asarray(distribution(self.path.tokens, k), dtype=np.float64)
+            top = logs_V.max()
+            found[k] = float(top + np.log(np.exp(logs_V - top).sum()))
+        return found
+
+    def _redrawn(self, j: int) -> np.ndarray:
+        """Other tokens for all from j on, each different from what stands there."""
+        old = self.path.tokens[j:].astype(np.int64)
+        shift = np.random.default_rng([self.seed, j]).integers(1, self.path.vocab_size, size=old.size)
+        return ((old + shift) % self.path.vocab_size).astype(self.path.tokens.dtype)
+
+    def _changes(self, j: int) -> list[tuple[str, np.ndarray]]:
+        tail, one, starts = (self.path.tokens.copy() for _ in range(3))
+        tail[j:] = self._redrawn(j)
+        one[j] = tail[j]
+        starts[j:] = self.path.bos_id
+        return [("all tokens from", tail), ("token", one), ("document starts from", starts)]
+
+    def _swaps(self, j: int) -> list[tuple[str, np.ndarray]]:
+        """The target alone, swapped for a few others: its predecessor, a document start, the highest id."""
+        found = []
+        for token in (int(self.path.tokens[j - 1]), self.path.bos_id, self.path.vocab_size - 1, 0):
+            tokens = self.path.tokens.copy()
+            tokens[j] = token
+            found.append((f"token {token} as target", tokens))
+        return found

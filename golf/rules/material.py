@@ -1,0 +1,89 @@
+"""The data behind a score: tokenizer, byte table, validation tokens and documents, training shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from golf.errors import UserError
+
+if TYPE_CHECKING:
+    from golf.rules.subject import Subject
+
+SAMPLED_DOCUMENTS = 200
+
+
+@dataclass
+class Material:
+    """`byte_table` is the table that a score is divided by; `sources` the texts that documents were made from."""
+
+    tokenizer: Any
+    byte_table: Any
+    val_tokens: np.ndarray
+    train_paths: list[str] = field(default_factory=list)
+    val_paths: list[str] = field(default_factory=list)
+    sources: list[str] | None = None
+    folder: str | None = None
+    tokenizer_path: str = "auto"
+    manifest: dict[str, Any] | None = None
+
+    def documents(self, count: int = SAMPLED_DOCUMENTS) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, tokens with the BOS) of the first documents and of others spread over the split."""
+        starts = np.flatnonzero(self.val_tokens == self.tokenizer.bos_id)
+        ends = np.append(starts[1:], len(self.val_tokens))
+        chosen = np.unique(
+            np.r_[
+                np.arange(min(count // 2, starts.size)), np.linspace(0, max(starts.size - 1, 0), count // 2).astype(int)
+            ]
+        )
+        for number in chosen[: starts.size].tolist():
+            yield number, np.asarray(self.val_tokens[starts[number] : ends[number]])
+
+
+def material_of(subject: Subject) -> Material | None:
+    """A run's own data (as pinned in data.json, else as prepared), or the folder given with --data."""
+    from golf.data.dataset import DOCUMENTS_NAME, open_folder
+    from golf.data.manifest import read_manifest
+
+    folder, tokenizer = subject.data_folder, subject.tokenizer_file or "auto"
+    pinned = subject.folder / "data.json" if subject.folder is not None else None
+    if folder is None and pinned is not None and pinned.is_file():
+        found = json.loads(pinned.read_text(encoding="utf-8"))
+        folder, tokenizer = found["folder"], found["tokenizer"]
+    if folder is None or not Path(folder).is_dir():
+        return None
+    try:
+        prepared = open_folder(folder, tokenizer)
+    except UserError:
+        prepared = open_folder(folder, tokenizer, require_train=False)
+    used = prepared.tokenizer()
+    material = Material(
+        used,
+        used.byte_table(),
+        prepared.validation_tokens(),
+        list(prepared.train_paths),
+        list(prepared.val_paths),
+        folder=prepared.folder,
+        tokenizer_path=prepared.tokenizer_path,
+        manifest=read_manifest(folder),
+    )
+    texts = Path(folder) / DOCUMENTS_NAME
+    if texts.is_file():
+        material.sources = _first_documents(texts, int((material.val_tokens == used.bos_id).sum()))
+    return material
+
+
+def _first_documents(path: Path, count: int) -> list[str]:
+    """Texts of the validation documents, which come first in the file."""
+    found: list[str] = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if len(found) == count:
+                break
+            found.append(json.loads(line)["text"])
+    return found
