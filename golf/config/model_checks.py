@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 LOOP, MINI = "golf.models.depth.loop_depth", "golf.models.depth.mini_recurrence_depth"
+MEMORY, IN_ORDER = "golf.models.attention.cross_sequence.CrossSequenceAttention", "golf.data.stream.SequentialStream"
 CYCLE, STEM = "golf.models.depth.cycle_depth", "golf.models.depth.stem_core_tail_depth"
 
 
@@ -24,7 +25,8 @@ def model_parts(config: dict[str, Any]) -> list[str]:
     if lines:
         return lines
     visits, blocks = _counts(depth, layers)
-    return [*_xsa(parts.get("xsa", {}), visits, blocks), *_indices(parts, blocks), *_heads(model)]
+    memory = _memory(parts.get("attention", {}), visits, config)
+    return [*_xsa(parts.get("xsa", {}), visits, blocks), *memory, *_indices(parts, blocks), *_heads(model)]
 
 
 def _loop(depth: dict[str, Any], layers: int) -> Iterator[str]:
@@ -85,6 +87,21 @@ def _xsa(xsa: dict[str, Any], visits: int, blocks: int) -> Iterator[str]:
     total = blocks if count == "block" else visits
     if isinstance(last_n, int) and not 0 <= last_n <= total:
         yield f"model.xsa.last_n={last_n}: the network has {total} {count}s; type model.xsa.last_n={total}"
+
+
+def _memory(attention: dict[str, Any], visits: int, config: dict[str, Any]) -> Iterator[str]:
+    """Visits with memory exist, and scores and training rows are such that a window follows the one before."""
+    if attention.get("_target_") != MEMORY:
+        return
+    last_n, data = attention.get("last_n"), config.get("data")
+    if isinstance(last_n, int) and not 1 <= last_n <= visits:
+        yield f"model.attention.last_n={last_n}: the network has {visits} visits; type model.attention.last_n={visits}"
+    order = data.get("order") if isinstance(data, dict) else None
+    if attention.get("train") is True and isinstance(order, dict) and order.get("_target_") != IN_ORDER:
+        yield (
+            "model.attention.train=true: a row sees the row before it, which is the text before it in sequential order "
+            "only; type data/order=sequential or model.attention.train=false"
+        )
 
 
 def _indices(parts: dict[str, dict[str, Any]], blocks: int) -> Iterator[str]:

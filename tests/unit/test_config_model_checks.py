@@ -12,6 +12,7 @@ GOOD = [
     ["model/depth=loop", "model.num_layers=11", "model/xsa=exclusive", "model.xsa.last_n=17"],
     ["model/depth=mini_recurrence", "model.num_layers=11", "model/values=embedding", "model/lanes=routed"],
     ["model/rope=partial", "model/residual=parallel"],
+    ["model/attention=cross_sequence", "model.attention.train=true", "model.attention.last_n=9"],
 ]
 BAD = [
     (
@@ -25,6 +26,11 @@ BAD = [
     (["model/values=embedding"], "model.values.blocks=[9, 10]: there is no block 9 among 9"),
     (["model/lanes=parallel", "model.num_layers=8"], "model.lanes.start=8"),
     (["model/rope=partial", "model.width=128", "model.rope.dims=32"], "model.rope.dims=32 must be even and at most 16"),
+    (["model/attention=cross_sequence", "model.attention.last_n=10"], "type model.attention.last_n=9"),
+    (
+        ["model/attention=cross_sequence", "model.attention.train=true", "data/order=shuffled"],
+        "type data/order=sequential",
+    ),
     (["model.residual.attention_free=[20]"], "model.residual.attention_free=[20]"),
 ]
 
