@@ -5,7 +5,7 @@
 
 Only the few tensors with the largest error (Frobenius norm) get one. Where B is not a whole number of groups, both
 factors are symmetric with a scale per row. Invariant: decoding adds up the rank one by one, element by element, in
-float32, so that every machine gets the same bits.
+float32, products unrounded, so that every machine gets the same bits: those of the records' matrix product on CPUs.
 Legend: R rows, C columns, r rank.
 """
 
@@ -64,8 +64,8 @@ class CorrectedTensor:
         """The product of the factors, [R, C] float32."""
         left, right = spread_scales(self.left, self.left_scales), spread_scales(self.right, self.right_scales)
         total = left[:, :1] * right[:1]
-        for r in range(1, left.shape[1]):
-            total = total + left[:, r : r + 1] * right[r : r + 1]
+        for r in range(1, left.shape[1]):  # each product is exact: what a fused multiply-add gives
+            total = (total.double() + left[:, r : r + 1].double() * right[r : r + 1].double()).float()
         return total
 
     def dequantise(self) -> Tensor:
