@@ -6,6 +6,7 @@ numbers that follow a label directly count (a template has a brace there), and t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,9 @@ TEXT_PATTERNS = {
     "eval_timer": r"beginning TTT eval timer",
     "h100": r"\bH100\b",
 }
+
+SETTING = re.compile(r"^ {2,}([a-z][a-z_0-9]*): (\S.*)$", re.M)
+OF_A_RUN = ("seed", "run_id", "logfile", "rank", "local_rank", "artifact_dir")  # settings that may differ between seeds
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,20 @@ def facts_from_log(text: str, where: str) -> Facts:
     facts.precompute_seconds = found.get("precompute_seconds")
     facts.precompute_outside = said["precompute_outside"] or ("precompute_seconds" in found and _before_timer(text))
     facts.adapts = said["adapts"] or None
+    facts.config_hash = _settings_hash(text)
     facts.warms_up_on_random_tokens = said["warms_up_on_random_tokens"]
     facts.eval_seconds = found.get("eval_seconds") or _final_eval_seconds(facts)
     facts.on_eight_h100 = True if said["h100"] and facts.world_size == 8 else None
     if facts.seed is None and (named := re.search(r"seed[_-]?([0-9]+)", Path(where).name)):
         facts.seed = int(named.group(1))
     return facts
+
+
+def _settings_hash(text: str) -> str | None:
+    """Hash of the settings a log lists (indented `name: value` lines), without those of one run; None without any."""
+    settings = {key: value.strip() for key, value in SETTING.findall(text)}
+    kept = sorted((key, value) for key, value in settings.items() if key not in OF_A_RUN and not key.endswith("_path"))
+    return hashlib.sha256(repr(kept).encode()).hexdigest() if kept else None
 
 
 def _scores(text: str) -> list[LoggedScore]:

@@ -47,9 +47,6 @@ class Material:
 
 def material_of(subject: Subject) -> Material | None:
     """A run's own data (as pinned in data.json, else as prepared), or the folder given with --data."""
-    from golf.data.dataset import DOCUMENTS_NAME, open_folder
-    from golf.data.manifest import read_manifest
-
     folder, tokenizer = subject.data_folder, subject.tokenizer_file or "auto"
     pinned = subject.folder / "data.json" if subject.folder is not None else None
     if folder is None and pinned is not None and pinned.is_file():
@@ -57,6 +54,9 @@ def material_of(subject: Subject) -> Material | None:
         folder, tokenizer = found["folder"], found["tokenizer"]
     if folder is None or not Path(folder).is_dir():
         return None
+    from golf.data.dataset import DOCUMENTS_NAME, open_folder
+    from golf.data.manifest import read_manifest
+
     try:
         prepared = open_folder(folder, tokenizer)
     except UserError:
