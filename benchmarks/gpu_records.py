@@ -1,14 +1,17 @@
-"""Training speed of the challenge's baseline on one GPU: 9 layers x 512, 65,536 tokens per micro-step, compiled bf16.
+"""Training speed of published records on one GPU at their real shapes: complete optimizer steps, compiled, bf16.
 
-    python benchmarks/gpu_baseline.py [--steps 12] [--out benchmarks/results/gpu_baseline.json]
+    python benchmarks/gpu_records.py                                  (three records; benchmarks/results/gpu_records.json)
+    python benchmarks/gpu_records.py --only record/0427_lqer_sparse_gate_hp --steps 12
+    python benchmarks/gpu_records.py --device cpu --tokens 2048 --steps 1 --eager        (a dry run without a GPU)
 
-Reports tokens/s of complete optimizer steps (8 micro-steps of 65,536 tokens, Muon and Adam included), MFU and peak
-memory; published: 1.505 M tokens/s per H100 within 8 x H100. Without a GPU it says so and measures nothing.
+A step is the record's own batch in eight micro-steps, as on one of eight devices, with its optimizer; looped layers are
+on. Reported: tokens/s of the median step, MFU, peak memory, against the published tokens/s per H100 of the 8 x H100 run.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shlex
 import sys
@@ -21,77 +24,111 @@ import torch
 
 from golf.config.build import build
 from golf.config.compose import compose
-from golf.loop import seed_everything, to_device, warm_up
+from golf.loop import seed_everything, to_device, training_loss, warm_up
 from golf.training.device import peak_flops
 from golf.training.flops import training_flops_per_token
 
+# Experiment -> published tokens per second and H100.
+RECORDS = {
+    "baseline": 1_505_000,
+    "record/0322_ema_gptq_lite": 1_163_000,
+    "record/0427_lqer_sparse_gate_hp": 808_000,
+}
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu_baseline.json"))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=tuple(RECORDS), action="append", default=[])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--backend", choices=("sdpa", "flex", "fa3"), default="sdpa")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tokens", type=int, default=0, help="tokens per micro-step; 0: the record's own")
+    parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu_records.json"))
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing measured")
         return 0
-    result = measure(arguments.steps)
-    print(json.dumps(result, indent=1))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    return 0
-
-
-def measure(steps: int) -> dict:
-    """Time `steps` optimizer steps after warm-up; tokens/s from the median step."""
-    device = torch.device("cuda")
-    torch.set_float32_matmul_precision("high")
-    config = compose("train", ["experiment=baseline"])
-    config["model"]["compute_dtype"] = "bfloat16"
-    source = compose("train", ["data=synthetic"])["data"]
-    with tempfile.TemporaryDirectory() as folder:
-        data = build({**source, "folder": folder})
-        stream = data.stream(data.prepare(say=lambda line: None), 1024)
-        seed_everything(config["seed"])
-        net = build(config["model"]).to(device)
-        net.compile(fullgraph=True, dynamic=False)
-        optimizer = build(config["optim"])(net)
-        begun = time.monotonic()
-        warm_up(net, optimizer, stream, 2, device)
-        torch.cuda.synchronize()
-        compile_seconds = time.monotonic() - begun
-        accumulate = stream.micro_steps(1)
-        torch.cuda.reset_peak_memory_stats()
-        seconds = []
-        for step in range(steps):
-            torch.cuda.synchronize()
-            begun = time.monotonic()
-            for micro in range(accumulate):
-                inputs_BT, targets_BT = to_device(stream.batch(step * accumulate + micro), device)
-                (net(inputs_BT, targets_BT) / accumulate).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            torch.cuda.synchronize()
-            seconds.append(time.monotonic() - begun)
-    median = sorted(seconds)[len(seconds) // 2]
-    tokens_per_second = stream.tokens_per_step / median
-    peak = peak_flops({"accelerator": "cuda", "compute_dtype": "bfloat16"})
-    flops = training_flops_per_token(net, 1024) * tokens_per_second
-    return {
-        "benchmark": "gpu_baseline",
-        "hardware": torch.cuda.get_device_name(),
+    results = [measure(name, arguments) for name in arguments.only or RECORDS]
+    document = {
+        "benchmark": "gpu_records",
+        "hardware": torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU (dry run)",
         "date": date.today().isoformat(),
         "command": shlex.join(["python", *sys.argv]),
         "torch": torch.__version__,
-        "steps": steps,
+        "results": results,
+    }
+    print(json.dumps(document, indent=1))
+    if arguments.device == "cuda":
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def measure(name: str, arguments: argparse.Namespace) -> dict:
+    """Time optimizer steps of one record after its warm-up."""
+    device = torch.device(arguments.device)
+    torch.set_float32_matmul_precision("high")
+    config = copy.deepcopy(compose("train", [f"experiment={name}", f"model/backend={arguments.backend}"]))
+    config["model"]["compute_dtype"] = "bfloat16"
+    node = compose("train", ["data=synthetic"])["data"]
+    node |= {key: config["data"][key] for key in ("tokens_per_step", "seq_len", "spans_per_step", "order")}
+    if arguments.tokens:
+        node |= {"spans_per_step": 1, "tokens_per_step": arguments.tokens}
+    needed = 2 * node["tokens_per_step"] + 100_000
+    with tempfile.TemporaryDirectory() as folder:
+        data = build({**node, "folder": folder, "train_tokens": needed})
+        prepared = data.prepare(say=lambda line: None)
+        stream = data.stream(prepared, node["vocab_size"])
+        seed_everything(config["seed"])
+        net = build(config["model"]).to(device)
+        if not arguments.eager:
+            torch._dynamo.config.recompile_limit = 64
+            net.compile(fullgraph=True, dynamic=False)
+        optimizer = build(config["optim"])(net)
+        begun = time.monotonic()
+        warm_up(net, optimizer, stream, 1, device)
+        synchronise(device)
+        warm_up_seconds = time.monotonic() - begun
+        accumulate = stream.micro_steps(1)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        seconds = [one_step(net, optimizer, stream, step, accumulate, device) for step in range(arguments.steps)]
+    median = sorted(seconds)[len(seconds) // 2]
+    tokens_per_second = stream.tokens_per_step / median
+    peak = peak_flops({"accelerator": device.type, "compute_dtype": "bfloat16"})
+    flops = training_flops_per_token(net, node["seq_len"]) * tokens_per_second
+    return {
+        "experiment": name,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "backend": arguments.backend,
         "tokens_per_micro_step": stream.tokens_per_step // accumulate,
         "step_seconds_median": median,
         "step_seconds": seconds,
         "tokens_per_second": tokens_per_second,
-        "published_tokens_per_second_per_h100": 1_505_000,
+        "published_tokens_per_second_per_h100": RECORDS[name],
         "mfu": flops / peak if peak else None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(),
-        "warm_up_seconds": compile_seconds,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+        "warm_up_seconds": warm_up_seconds,
     }
+
+
+def one_step(net, optimizer, stream, step, accumulate, device) -> float:
+    """Seconds of one optimizer step with all its micro-steps."""
+    synchronise(device)
+    begun = time.monotonic()
+    for micro in range(accumulate):
+        batch = to_device(stream.batch(step * accumulate + micro), device)
+        (training_loss(net, batch, stream) / accumulate).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    synchronise(device)
+    return time.monotonic() - begun
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
