@@ -1,11 +1,11 @@
 """Training speed of published records on one GPU at their real shapes: complete optimizer steps, compiled, bf16.
 
-    python benchmarks/gpu_records.py                                  (three records; benchmarks/results/gpu_records.json)
+    python benchmarks/gpu_records.py                      (three records; benchmarks/results/gpu_records.json)
     python benchmarks/gpu_records.py --only record/0427_lqer_sparse_gate_hp --steps 12
     python benchmarks/gpu_records.py --device cpu --tokens 2048 --steps 1 --eager        (a dry run without a GPU)
 
 A step is the record's own batch in eight micro-steps, as on one of eight devices, with its optimizer; looped layers are
-on. Reported: tokens/s of the median step, MFU, peak memory, against the published tokens/s per H100 of the 8 x H100 run.
+on. Reported: tokens/s of the median step, MFU, peak memory, and the published tokens/s per H100 of the 8 x H100 run.
 """
 
 from __future__ import annotations
