@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 # states -> (h1, h0)
-UNGERBOECK_CODES = {4: (0o2, 0o5), 8: (0o04, 0o13), 16: (0o04, 0o23), 32: (0o10, 0o45), 64: (0o024, 0o103)}
+UNGERBOECK_CODES = {
+    4: (0o2, 0o5),
+    8: (0o04, 0o13),
+    16: (0o04, 0o23),
+    32: (0o10, 0o45),
+    64: (0o024, 0o103),
+    128: (0o126, 0o235),
+    256: (0o362, 0o515),
+}
 TRELLIS_KIND = "trellis"
 
 

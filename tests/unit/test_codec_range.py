@@ -1,0 +1,213 @@
+"""The range coder, its models and grouped streams: identity for every shape and filling, determinism, refusals."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from math import prod
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golf.codec.artifact import artifact_bytes
+from golf.codec.catalogue import codec_named
+from golf.codec.column_prediction import ColumnPredictor, prediction_matrix
+from golf.codec.grouped_codec import GroupedBrotli, similar_rows
+from golf.codec.parts import PartGroup, part_groups
+from golf.codec.range_codec import RangeCodec
+from golf.codec.rans import RansDecoder, rans_encode
+from golf.codec.weight_model import AdaptiveTables
+from golf.errors import UserError
+from golf.quant.plan import QuantPlan
+from golf.quant.state import QuantisedState
+
+SHAPES = ((), (0,), (1,), (7,), (0, 3), (3, 0), (1, 1), (8, 128), (37, 61), (3, 16, 32), (2, 0, 4), (520, 2), (2, 600))
+FILLS = ("normal", "zeros", "zero rows", "extremes", "shared direction", "one value")
+DTYPES = ("int8", "uint8", "float16", "bfloat16", "float32", "int64", "bool")
+
+
+def codes(shape, fill, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator) * 5
+    if fill == "zeros":
+        x = x * 0
+    elif fill == "zero rows" and len(shape) > 1:
+        x[..., ::2, :] = 0
+    elif fill == "extremes":
+        x = torch.randint(-128, 128, shape, generator=generator).float()
+    elif fill == "shared direction" and len(shape) == 2:
+        x = x + torch.randn(shape[1], generator=generator) * 20
+    elif fill == "one value":
+        x = torch.full(shape, -128.0)
+    return x.round().clamp(-128, 127)
+
+
+def group_of(tensors, dtype, spec=("codes", {})):
+    names = tuple(f"blocks.{index}.w" for index in range(len(tensors)))
+    return PartGroup("mlp", "codes", dtype, names, tuple(tuple(t.shape) for t in tensors), (spec,) * len(tensors))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(FILLS)), max_size=4),
+    st.sampled_from(DTYPES),
+    st.sampled_from(["range", "grouped_brotli"]),
+    st.sampled_from([0, 4, 64]),
+)
+def test_decode_parts_undoes_encode_parts(entries, dtype, name, states):
+    tensors = [codes(shape, fill, seed).to(getattr(torch, dtype)) for seed, (shape, fill) in enumerate(entries)]
+    group = group_of(tensors, dtype, ("trellis", {"states": states}) if states else ("codes", {}))
+    codec = codec_named(name)
+    packed = codec.encode_parts(group, tensors)
+    assert codec.encode_parts(group, tensors) == packed
+    found = codec.decode_parts(group, packed)
+    assert len(found) == len(tensors)
+    for left, right in zip(found, tensors):
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right)
+
+
+def test_every_bit_pattern_of_a_float_survives():
+    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    scales = (torch.randn(3000, generator=torch.Generator().manual_seed(0)).abs() * 0.1 + 1).half()
+    for dtype in ("float16", "bfloat16"):
+        near_zero = patterns[2**15 - 900 : 2**15 + 900].view(getattr(torch, dtype))
+        for tensor in (patterns.view(getattr(torch, dtype)), near_zero, scales.to(getattr(torch, dtype))):
+            group = group_of([tensor], dtype)
+            packed = RangeCodec().encode_parts(group, [tensor])
+            assert torch.equal(RangeCodec().decode_parts(group, packed)[0].view(torch.int16), tensor.view(torch.int16))
+            if tensor is scales:
+                assert packed[0] == 2
+                assert len(packed) < 0.65 * group.raw_bytes()
+
+
+def test_any_frequencies_are_coded_at_their_entropy_and_lanes_carry_a_seed():
+    chance = np.random.default_rng(0)
+    frequency = np.array([1, 5, 60_000, 5_530], dtype=np.int64)
+    cumulative = np.concatenate(
+        [
+            [0],
+            frequency.cumsum(),
+        ]
+    )[None, :]
+    symbols = chance.choice(4, size=(500, 40), p=frequency / 65536)
+    symbols[:4] = np.arange(4)[:, None]
+    starts = [cumulative[0][row].astype(np.uint16) for row in symbols]
+    seed = chance.bytes(120)
+    packed = rans_encode(starts, [frequency[row] for row in symbols], 40, seed)
+    decoder = RansDecoder(packed, 40)
+    for row in symbols:
+        assert (decoder.decode(cumulative, np.zeros(40, dtype=np.int64)) == row).all()
+    assert decoder.finish() == seed
+    ideal = np.log2(65536 / frequency[symbols]).sum() / 8
+    assert abs(len(packed) - 120 - ideal) < 40 * 2 + 0.002 * ideal + 8
+
+
+def test_tables_are_frequencies_whatever_they_have_seen():
+    tables = AdaptiveTables(20)
+    tables.update(np.full(90_000, 7), np.full(90_000, 3))
+    tables.refresh()
+    for table in (tables, tables.copy()):
+        steps = np.diff(table.cumulative, axis=1)
+        assert (steps[:, :41] >= 1).all()
+        assert (table.cumulative[:, 41:] == 65536).all()
+        assert (table.cumulative[:, 0] == 0).all()
+        assert steps[7, 3] > 60_000
+
+
+def test_prediction_is_least_squares():
+    chance = np.random.default_rng(1)
+    rows = np.rint(chance.standard_normal((400, 12)) @ chance.standard_normal((12, 12)) * 4)
+    weights = prediction_matrix(rows.T @ rows, 1e-6) / 4096
+    for column in (1, 5, 11):
+        expected = np.linalg.lstsq(rows[:, :column], rows[:, column], rcond=None)[0]
+        assert np.abs(weights[column, :column] - expected).max() < 2e-3
+        assert not weights[column, column:].any()
+    predictor = ColumnPredictor(12, 1, 1e9)
+    for _ in range(3):
+        predictor.start_rows(400)
+        for column in range(12):
+            centre = predictor.centres(column)
+            predictor.update(column, rows[:, column])
+        predictor.end_rows()
+    assert np.abs(rows[:, 11] - centre).mean() < 0.7 * np.abs(rows[:, 11]).mean()
+
+
+def test_similar_rows_is_the_greedy_chain():
+    matrix = np.array([[0, 0], [9, 9], [1, 0], [8, 9], [1, 1], [1, 1]], dtype=np.int8)
+    assert similar_rows(matrix).tolist() == [0, 2, 4, 5, 3, 1]
+    assert similar_rows(matrix[:0]).tolist() == []
+    mixed = torch.randn(6, 64, generator=torch.Generator().manual_seed(3)).mul(20)[torch.arange(256) * 5 % 6].round()
+    noisy = (mixed + torch.randn(256, 64, generator=torch.Generator().manual_seed(4))).to(torch.int8)
+    group = group_of([noisy], "int8")
+    plain, chained = GroupedBrotli(["plain"]), GroupedBrotli(["plain", "similar", "similar_columns"])
+    assert len(chained.encode_parts(group, [noisy])) < 0.9 * len(plain.encode_parts(group, [noisy]))
+
+
+def trained_like(rows=512, columns=128, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.exp(0.4 * torch.randn(columns, generator=generator))
+    return torch.randn(rows, columns, generator=generator) * spread
+
+
+def state_of(weights):
+    plan = QuantPlan(matrix="int6_deviation_rows", embedding="int6_deviation_rows", small_numel=10)
+    return plan.quantise(weights, {name: "embedding" if "emb" in name else "matrix" for name in weights})
+
+
+def test_what_columns_and_directions_tell_is_not_paid_for():
+    rows = trained_like(1024, 64)
+    shared = rows + 2 * torch.randn(1024, 1, generator=torch.Generator().manual_seed(9)) * torch.linspace(-1, 1, 64)
+    state = state_of({"blocks.0.mlp.fc.weight": trained_like(), "tok_emb.weight": shared})
+    sizes = {name: artifact_bytes(state, {}, {}, codec_named(name))[1] for name in ("range", "brotli", "lzma")}
+    for other in ("brotli", "lzma"):
+        assert sizes["range"]["embedding"] < 0.93 * sizes[other]["embedding"]
+        assert sum(sizes["range"].values()) < 0.97 * sum(sizes[other].values())
+
+
+def digest():
+    weights = {"blocks.0.mlp.fc.weight": trained_like(64, 64), "tok_emb.weight": trained_like(200, 32, 3)}
+    return hashlib.sha256(artifact_bytes(state_of(weights), {}, {}, RangeCodec())[0]).hexdigest()
+
+
+def test_the_bytes_are_the_same_in_another_process():
+    here = os.path.dirname(__file__)
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_codec_range as t; print(t.digest())"
+    environment = {**os.environ, "PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "2", "NPY_DISABLE_CPU_FEATURES": "AVX512F"}
+    command = [sys.executable, "-W", "ignore", "-c", program, here]
+    other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest()
+
+
+def test_damaged_sections_are_refused_in_one_line():
+    tensors = [codes((40, 32), "normal", 0), codes((8, 160), "normal", 1), codes((5,), "normal", 2)]
+    tensors = [tensor.to(torch.int8) for tensor in tensors]
+    group = group_of(tensors, "int8")
+    for codec in (RangeCodec(), GroupedBrotli()):
+        packed = codec.encode_parts(group, tensors)
+        chance = np.random.default_rng(2)
+        for _ in range(30):
+            damaged = bytearray(packed)
+            for _ in range(int(chance.integers(1, 4))):
+                damaged[int(chance.integers(min(len(damaged), 60)))] ^= 1 << int(chance.integers(8))
+            cut = bytes(damaged[: int(chance.integers(len(damaged)))]) if chance.random() < 0.5 else bytes(damaged)
+            with suppress(UserError, ValueError, LookupError):
+                found = codec.decode_parts(group, cut)
+                assert [tuple(tensor.shape) for tensor in found] == list(group.shapes)
+
+
+def test_settings_and_directories_out_of_range_are_refused():
+    with pytest.raises(UserError, match=r"type codec\.predict_rows=2"):
+        RangeCodec(predict_rows=-1)
+    with pytest.raises(UserError, match=r"type codec\.orders=\[plain\]"):
+        GroupedBrotli(["rows"])
+    entries = [["w", "mlp", 0, [["codes", 0, [2, -1]]]]]
+    directory = {"groups": [["mlp", "codes", "int8"]], "specs": [["codes", {}]], "tensors": entries}
+    with pytest.raises(ValueError, match="shape of w"):
+        part_groups(directory)
+    assert prod(group_of([torch.zeros(3, 4)], "float32").shapes[0]) * 4 == 48
+    assert isinstance(state_of({}), QuantisedState)
