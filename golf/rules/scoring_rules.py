@@ -159,6 +159,8 @@ class L5(ScoringRule):
     sources = ("#402", "#677", "#991", "#1972")
 
     def examine(self, seen: Examination, subject: Subject) -> Verdict:
+        if "nothing may learn" in (seen.base.error or ""):
+            return failed(str(seen.base.error), "score a chunk before learning from it", BEHAVIOUR)
         if (unclear := unsteady(seen)) is not None:
             return unclear
         if seen.flipped:
