@@ -275,6 +275,7 @@ class ProgramRun:
                 self.world,
                 sum_over_ranks=self._sum if self.world > 1 else None,
                 split_targets=len(validation_tokens(tokens, evaluator.seq_len)) - 1,
+                bos_id=self.tokenizer.bos_id,
             )
             self.results["scores"].append({"weights": what, "name": name, **result.as_dict()})
             self.say(f"{what} {name} val_loss:{result.nats_per_token!r} val_bpb:{result.bpb!r} {result.coverage}")

@@ -103,7 +103,11 @@ class Evaluation:
 
 def describe_evaluator(evaluator: Evaluator) -> str:
     """Name of a protocol with its numbers, e.g. `sliding seq_len=1024 stride=64`."""
-    return f"{evaluator.name} seq_len={evaluator.seq_len} stride={evaluator.stride}"
+    method = getattr(evaluator, "method", None)
+    if method is None:
+        return f"{evaluator.name} seq_len={evaluator.seq_len} stride={evaluator.stride}"
+    walk = "by document" if method.by_document else f"stride={evaluator.stride}"
+    return f"{evaluator.name} {type(method).__name__} seq_len={evaluator.seq_len} {walk}"
 
 
 def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> np.ndarray:

@@ -136,8 +136,12 @@ class ScoringSession:
 
     # -- learning -----------------------------------------------------------------------------------------------------
     @contextmanager
-    def adapting(self) -> Iterator[None]:
-        """Around every change of the state: the adapt phase of the clock, with gradients."""
+    def adapting(self, targets: int = 0) -> Iterator[None]:
+        """Around every change of the state: the adapt phase of the clock, with gradients.
+
+        `targets`: how many recorded losses of `score_rows` are learned from.
+        """
+        self.learned_targets += targets
         with self.clock.phase("adapt"), torch.enable_grad():
             yield
         self.updates += 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.build import build
-from golf.errors import UserError, VerificationFailed
+from golf.errors import LimitExceeded, UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")  # the process is no rank
@@ -64,7 +64,8 @@ def score_network(
 
     plan = build(eval_node)
     tokens = prepared.validation_tokens(net.vocab_size)
-    table = prepared.tokenizer(net.vocab_size).byte_table()
+    tokenizer = prepared.tokenizer(net.vocab_size)
+    table = tokenizer.byte_table()
     entries = []
     for name, evaluator in plan.evaluators(seq_len).items():
         if rungs is not None and name not in rungs:
@@ -74,7 +75,15 @@ def score_network(
         split = len(validation_tokens(tokens, evaluator.seq_len)) - 1
         progress = _Progress(f"scoring {stage}", say)
         result = evaluate(
-            net, part, table, evaluator, device, plan.batch_tokens, progress=progress, split_targets=split
+            net,
+            part,
+            table,
+            evaluator,
+            device,
+            plan.batch_tokens,
+            progress=progress,
+            split_targets=split,
+            bos_id=tokenizer.bos_id,
         )
         entry = {"stage": stage, **result.as_dict()}
         say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}")
@@ -118,15 +127,16 @@ def score_artifact(
         trusted: targets outside of golf that the network may be built from.
 
     Raises:
-        UserError, VerificationFailed: what the fresh process said.
+        UserError, LimitExceeded, VerificationFailed: what the fresh process said.
     """
     request = output.with_name("request.json")
     body = {"artifact": str(artifact), "data": data, "eval": eval_node, "hardware": hardware, "seq_len": seq_len}
     body |= {"output": str(output), "upstream": upstream, "trusted": list(trusted), "import_path": sys.path}
     write_atomically(request, json.dumps(body, indent=1))
     code, complaint = _fresh_process([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
-    if code == UserError.exit_code:
-        raise UserError(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
+    for error in (UserError, LimitExceeded):
+        if code == error.exit_code:
+            raise error(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
     if complaint:
         print(complaint, end="", file=sys.stderr, flush=True)
     if code:

@@ -123,7 +123,7 @@ class LoraTtt:
                 with torch.set_grad_enabled(any(learning)):
                     nll_BS = session.score_rows(windows, width, first)
                 if any(learning):
-                    with session.adapting():
+                    with session.adapting(self.chunk * sum(learning)):
                         wanted_B = torch.tensor(learning, device=nll_BS.device)
                         loss = (nll_BS[:, : self.chunk].mean(1) * wanted_B).sum()
                         optimizer.zero_grad(set_to_none=True)
