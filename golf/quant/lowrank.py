@@ -128,6 +128,13 @@ class LowRankCorrection:
             raise UserError(f"quant.correction.names: '{names}' is no regular expression ({error})") from error
         self.rank, self.top, self.group, self.symmetric_bits = rank, top, group, symmetric_bits
 
+    def payload_bytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of the correction of one matrix, before compression."""
+        rows, columns = shape
+        rank = min(self.rank, rows, columns)
+        grouped = self.group and rank * columns % self.group == 0
+        return rank * (rows + columns) + 2 * (1 + rank * columns // self.group if grouped else rows + rank)
+
     def chosen(self, weights: Mapping[str, Tensor], stored: Mapping[str, StoredTensor]) -> list[str]:
         """The matrices with the largest Frobenius norm of their error, largest first (ties: in the order given)."""
         norms = {}

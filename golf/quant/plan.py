@@ -11,7 +11,7 @@ Invariant: every tensor has exactly one route, or it is an error.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -179,15 +179,31 @@ class QuantPlan:
     def table(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> list[PlannedTensor]:
         """Every tensor with its route and payload bytes, without quantising anything (meta tensors will do)."""
         lines = []
-        for name, treatment in self.routes(state, roles).items():
+        routes = self.routes(state, roles)
+        mended = self.likely_corrections(state, roles, routes)
+        for name, treatment in routes.items():
             shape = tuple(state[name].shape)
             if isinstance(treatment, str):
                 size = prod(shape) * kept_dtype(name, state[name].dtype, treatment).itemsize
             else:
-                size = treatment.payload_bytes(shape)
+                size = treatment.payload_bytes(shape) + mended.get(name, 0)
             class_name = tensor_class(name, roles[name])
             lines.append(PlannedTensor(name, roles[name], class_name, shape, treatment_name(treatment), size))
         return lines
+
+    def correctable(self, names: Iterable[str], roles: Mapping[str, str], routes: Mapping[str, Treatment]) -> list[str]:
+        """Tensors that a correction may mend: those with codes, gates and scalars left out."""
+        return [n for n in names if not isinstance(routes[n], str) and roles[n] not in ("gate", "scalar")]
+
+    def likely_corrections(
+        self, state: Mapping[str, Tensor], roles: Mapping[str, str], routes: Mapping[str, Treatment]
+    ) -> dict[str, int]:
+        """Bytes of corrections, as if the largest matrices got them: which ones do is known after quantisation."""
+        if not hasattr(self.correction, "payload_bytes"):
+            return {}
+        matrices = [name for name in self.correctable(state, roles, routes) if state[name].ndim == 2]
+        largest = sorted(matrices, key=lambda name: -state[name].numel())[: self.correction.top]
+        return {name: self.correction.payload_bytes(tuple(state[name].shape)) for name in largest}
 
     def quantise(
         self, state: Mapping[str, Tensor], roles: Mapping[str, str], calibration: Mapping[str, Any] | None = None
@@ -219,9 +235,7 @@ class QuantPlan:
         for quantiser in noting.values():
             notes += quantiser.notes
         if self.correction is not None:
-            large = [
-                name for name in state if not isinstance(routes[name], str) and roles[name] not in ("gate", "scalar")
-            ]
+            large = self.correctable(state, roles, routes)
             stored |= self.correction.apply(state, {name: stored[name] for name in large})
         classes = {name: tensor_class(name, roles[name]) for name in state}
         return QuantisedState({name: stored[name] for name in state}, classes, tuple(notes))
