@@ -131,23 +131,40 @@ def compare_linear(vector: str, case: str, operation: Any, given: dict[str, torc
 
 
 def check_ternary(path: Path, data: Path | None) -> list[Check]:
-    """Ternary linear maps, and scales and decoded weights of ternary and float8 storage; packings are not golf's."""
+    """Ternary linear maps; codes to bytes and back, scales and decoded weights; float8, "fp4" and float16 storage."""
     from safetensors.torch import load_file
 
     spec = json.loads(path.read_text(encoding="utf-8"))
     vectors = load_file(str(path.with_suffix(".safetensors")))
     groups = sorted({entry["group_size"] for entry in spec["entries"].values()})
     results = check_ternary_linears(path.stem, vectors, groups)
-    results += check_ternary_storage(path.stem, vectors, spec["entries"])
-    for name in sorted(n for n in vectors if n.startswith("fp8.")):
-        weight = vectors[f"in.{name.removeprefix('fp8.').removesuffix('.dequant')}"]
-        results.append(measured(path.stem, name, "weights", max_difference(stored_as_float(weight), vectors[name]), 0))
-    reason = "golf stores codes one per byte for the entropy coder"
-    results += [unsupported(path.stem, name, "bytes", reason) for name in sorted(vectors) if name.endswith(".packed")]
-    results += [unsupported(path.stem, f"pack.n{entry['n']}", "bytes", reason) for entry in spec["pack"]]
-    return results + [
-        unsupported(path.stem, name, "weights", "4-bit floats") for name in sorted(vectors) if name.startswith("fp4.")
-    ]
+    results += check_packings(path.stem, vectors, spec["pack"])
+    for name, entry in spec["entries"].items():
+        results += check_ternary_storage(path.stem, name, entry, vectors)
+    decoded = {n.removesuffix(".dequant") for n in vectors if n.endswith(".dequant")}
+    for name in sorted(decoded - set(spec["entries"])):
+        kind, source = name.split(".", 1)
+        weight = vectors["in." + re.sub(r"^g\d+\.", "", source)]
+        stored = stored_as_float(weight, "fp4" if kind == "fp4" else "fp8")
+        results.append(measured(path.stem, name, "weights", max_difference(stored, vectors[f"{name}.dequant"]), 0))
+    return results
+
+
+def check_packings(vector: str, vectors: dict[str, torch.Tensor], cases: list[dict[str, Any]]) -> list[Check]:
+    """Both packings of given codes, byte for byte, and the codes out of the given bytes."""
+    from golf.quant.ternary_packing import TERNARY_PACKERS
+
+    results = []
+    for case in cases:
+        given = case["q"] if isinstance(case["q"], list) else vectors[case["q"].split()[-1]]
+        codes = torch.as_tensor(given, dtype=torch.int8)
+        for packing, (pack, unpack) in TERNARY_PACKERS.items():
+            expected = torch.tensor(list(bytes.fromhex(case[f"{packing}_hex"])), dtype=torch.uint8)
+            label = f"pack.n{case['n']}.{packing}"
+            results.append(measured(vector, label, "bytes_differing", count_differing(pack(codes), expected), 0))
+            wrong = count_differing(unpack(expected, case["n"]), codes)
+            results.append(measured(vector, label, "codes_differing", wrong, 0))
+    return results
 
 
 def check_ternary_linears(vector: str, vectors: dict[str, torch.Tensor], groups: list[int]) -> list[Check]:
@@ -169,29 +186,36 @@ def check_ternary_linears(vector: str, vectors: dict[str, torch.Tensor], groups:
 
 
 def check_ternary_storage(
-    vector: str, vectors: dict[str, torch.Tensor], entries: dict[str, dict[str, Any]]
+    vector: str, name: str, entry: dict[str, Any], vectors: dict[str, torch.Tensor]
 ) -> list[Check]:
-    """Scales and decoded weights of each stored matrix."""
+    """One stored matrix: scales, bytes and decoded weights made here, and weights decoded from the given bytes."""
     from golf.quant.formats import ternary_groups
     from golf.quant.rtn import quantise_rows
+    from golf.quant.ternary_packing import PackedTernaryTensor, pack_ternary
 
-    results = []
-    for name, entry in entries.items():
-        weight = vectors["in." + re.sub(r"^\w+\.g\d+\.", "", name)]
-        stored = quantise_rows(weight, ternary_groups(entry["group_size"]))
-        wrong = count_differing(stored.scales.flatten(), vectors[f"{name}.scale"])
-        results.append(measured(vector, name, "scales_differing", wrong, 0))
-        difference = max_difference(stored.dequantise(), vectors[f"{name}.dequant"])
-        results.append(measured(vector, name, "weights", difference, 1e-5))
-    return results
+    weight = vectors["in." + re.sub(r"^\w+\.g\d+\.", "", name)]
+    given, scales, expected = (vectors[f"{name}.{part}"] for part in ("packed", "scale", "dequant"))
+    stored = quantise_rows(weight, ternary_groups(entry["group_size"]))
+    ours = pack_ternary(stored, "bitmask" if "bitmask" in entry["type"] else "base3")
+    theirs = PackedTernaryTensor.from_parts(
+        ours.meta(), {"codes": given, "scales": scales.reshape(stored.scales.shape)}
+    )
+    return [
+        measured(vector, name, "scales_differing", count_differing(stored.scales.flatten(), scales), 0),
+        measured(vector, name, "bytes_differing", count_differing(ours.packed, given), 0),
+        measured(vector, name, "weights", max_difference(stored.dequantise(), expected), 1e-5),
+        measured(vector, name, "weights_of_given_bytes", max_difference(theirs.dequantise(), expected), 1e-5),
+    ]
 
 
-def stored_as_float(weight: torch.Tensor) -> torch.Tensor:
-    """The record's other tensors: matrices as float8, everything else as float16."""
-    from golf.quant.formats import fp8_e4m3
+def stored_as_float(weight: torch.Tensor, kind: str) -> torch.Tensor:
+    """The record's other tensors: matrices as float8 or "fp4" (4-bit integer rows), everything else as float16."""
+    from golf.quant.formats import QuantFormat, fp8_e4m3
     from golf.quant.rtn import quantise_rows
 
-    return quantise_rows(weight, fp8_e4m3()).dequantise() if weight.ndim == 2 else weight.half().float()
+    four_bits = QuantFormat(bits=4, code_min=-7, code_max=7, scale_floor=1e-12)
+    fmt = four_bits if kind == "fp4" else fp8_e4m3()
+    return quantise_rows(weight, fmt).dequantise() if weight.ndim == 2 else weight.half().float()
 
 
 def count_differing(ours: torch.Tensor, expected: torch.Tensor) -> int:

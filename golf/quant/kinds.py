@@ -4,6 +4,7 @@ from golf.quant.factored import FactoredTensor
 from golf.quant.lowrank import CorrectedTensor
 from golf.quant.rtn import QuantisedTensor
 from golf.quant.state import PlainTensor
+from golf.quant.ternary_packing import PackedTernaryTensor
 from golf.quant.trellis import TrellisTensor
 
-ALL_STORED_KINDS = (PlainTensor, QuantisedTensor, CorrectedTensor, FactoredTensor, TrellisTensor)
+ALL_STORED_KINDS = (PlainTensor, QuantisedTensor, CorrectedTensor, FactoredTensor, TrellisTensor, PackedTernaryTensor)

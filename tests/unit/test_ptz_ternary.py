@@ -1,0 +1,98 @@
+"""Packed ternary codes: bytes worked out by hand, every length there and back, damaged bytes refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from golf.errors import UserError
+from golf.quant.formats import ternary_groups
+from golf.quant.rtn import quantise_rows
+from golf.quant.state import same_state
+from golf.quant.ternary_packing import (
+    TERNARY_PACKERS,
+    PackedTernaryTensor,
+    TernaryGroups,
+    pack_ternary,
+    unpack_base3,
+    unpack_bitmask,
+)
+
+
+@pytest.mark.parametrize(
+    ("codes", "base3", "bitmask"),
+    [
+        ([], "", ""),
+        ([-1], "00", "8000"),
+        ([1], "02", "8080"),
+        ([0, 0, 0, 0, 1], f"{1 + 3 + 9 + 27 + 2 * 81:02x}", "0880"),
+        ([1, 1, 1, 1, 1, -1], "f200", "fcf8"),
+    ],
+)
+def test_bytes_worked_out_by_hand(codes, base3, bitmask):
+    for packing, expected in (("base3", base3), ("bitmask", bitmask)):
+        assert bytes(TERNARY_PACKERS[packing][0](torch.tensor(codes, dtype=torch.int8)).numpy()).hex() == expected
+
+
+@pytest.mark.parametrize("packing", TERNARY_PACKERS)
+def test_every_length_comes_back(packing):
+    pack, unpack = TERNARY_PACKERS[packing]
+    generator = torch.Generator().manual_seed(0)
+    for count in [*range(20), 255, 256, 1000]:
+        for codes in (torch.randint(-1, 2, (count,), generator=generator).to(torch.int8), torch.zeros(count).char()):
+            assert torch.equal(unpack(pack(codes), count), codes)
+
+
+def test_damaged_bytes_are_refused():
+    fine = torch.tensor([0, 1, 2], dtype=torch.uint8)
+    for packed, count in ((fine, 16), (fine, 10), (torch.tensor([243], dtype=torch.uint8), 5), (fine.char(), 15)):
+        with pytest.raises(ValueError, match="base 3"):
+            unpack_base3(packed, count)
+    with pytest.raises(ValueError, match="after the last"):
+        unpack_base3(torch.tensor([242], dtype=torch.uint8), 3)
+    for packed, count in (([255], 8), ([255, 1, 1], 8), ([1], 7), ([128, 64], 8), ([], 8)):
+        with pytest.raises(ValueError, match="mask"):
+            unpack_bitmask(torch.tensor(packed, dtype=torch.uint8), count)
+
+
+@pytest.mark.parametrize("shape", [(24, 256), (7, 75), (3, 5, 40), (1, 1), (0, 8), (33,)])
+@pytest.mark.parametrize("packing", ["base3", "bitmask"])
+def test_a_packed_tensor_decodes_to_the_same_bits(shape, packing):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    plain = quantise_rows(weight, ternary_groups(16))
+    packed = pack_ternary(plain, packing)
+    again = PackedTernaryTensor.from_parts(packed.meta(), packed.parts())
+    assert torch.equal(again.unpack().codes, plain.codes)
+    assert same_state({"w": again.dequantise()}, {"w": plain.dequantise()})
+
+
+def test_the_smaller_packing_is_chosen():
+    generator = torch.Generator().manual_seed(0)
+    mostly_zeros = torch.randn(64, 128, generator=generator) ** 9
+    for weight in (mostly_zeros, torch.randn(64, 128, generator=generator)):
+        chosen = TernaryGroups(32).convert("w", weight)
+        sizes = {p: TernaryGroups(32, p).convert("w", weight).packed.numel() for p in TERNARY_PACKERS}
+        assert chosen.packed.numel() == min(sizes.values())
+    assert TernaryGroups(32, "base3").payload_bytes((64, 100)) == -(-64 * 128 // 5) + 2 * 64 * 4
+    with pytest.raises(UserError, match="packing=base3"):
+        TernaryGroups(128, "base4")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"packing": "base4"},
+        {"shape": [2**20, 2**20]},
+        {"shape": [-1, 4]},
+        {"shape": [64, 31]},
+        {"shape": [1 << 30, 0]},
+        {"format": {"bits": 2, "code_min": -1, "code_max": 1, "granularity": "group", "group_size": 2**40}},
+    ],
+)
+def test_impossible_descriptions_are_refused(change):
+    packed = TernaryGroups(16, "base3").convert("w", torch.randn(64, 64))
+    with pytest.raises(ValueError, match=r"\w"):
+        PackedTernaryTensor.from_parts({**packed.meta(), **change}, packed.parts())
+    short = replace(packed, packed=packed.packed[:-1])
+    with pytest.raises(ValueError, match="base 3"):
+        PackedTernaryTensor.from_parts(short.meta(), short.parts())
