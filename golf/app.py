@@ -182,7 +182,14 @@ def export(config: Any) -> float | None:
     for group in ("quant", "codec", "eval"):
         if options[group]:
             merged[group] = options[group]
+    if options["budget"]["limit_bytes"] is not None:
+        merged["budget"] = {**run.config["budget"], "limit_bytes": options["budget"]["limit_bytes"]}
     name = options["export"] or _export_name(current_job().overrides)
+    if options["fit"].get("margin_bytes") is not None:
+        from golf.config.build import build
+        from golf.pipeline.fit import fit_export
+
+        merged = fit_export(run, name, merged, build(options["fit"]), options["submission"])
     export_run(run, name, merged, options["through"], options["submission"], options["upstream_ptz"])
     if options["verify_code"]:
         from golf.submission.verify import verify_submission

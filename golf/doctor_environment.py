@@ -15,7 +15,12 @@ from golf.doctor import Line
 from golf.errors import UserError
 
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}  # uploads that were withdrawn
-OPTIONAL = {"brotli": "codec=brotli", "tensorboard": "logger=tensorboard", "hydra-joblib-launcher": "parallel sweeps"}
+OPTIONAL = {
+    "brotli": "codec=brotli",
+    "zpaq": "codec=zpaq",
+    "tensorboard": "logger=tensorboard",
+    "hydra-joblib-launcher": "parallel sweeps",
+}
 DISK_BYTES = 2 * 10**9
 PYTHONS = ((3, 11), (3, 13))
 

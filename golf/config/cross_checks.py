@@ -11,6 +11,7 @@ from typing import Any
 
 from golf.config.callback_checks import monitors, starts
 from golf.config.code import to_override
+from golf.config.codec_checks import codec_package
 from golf.config.model_checks import model_parts
 from golf.config.moved import MOVED
 from golf.config.nearest import nearest
@@ -283,6 +284,7 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     run_keys,
     inputs,
     as_run,
+    codec_package,
     windows,
     schedule_fractions,
     averaging,

@@ -70,7 +70,7 @@ def export_run(
         ),
         Stage(
             "pack",
-            [config["codec"], config["model"], submission],
+            [config["codec"], config["model"], submission, config["budget"]["limit_bytes"]],
             (quantised,),
             lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
         ),

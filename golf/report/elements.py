@@ -11,8 +11,8 @@ from golf.report.format import escape, percent, whole
 from golf.report.treemap import squarify
 
 CLASS_COLOURS = {
-    "mlp": 1,
-    "attention": 2,
+    **dict.fromkeys(("mlp", "mlp_in", "mlp_out"), 1),
+    **dict.fromkeys(("attention", *(f"attention_{part}" for part in ("q", "k", "v", "o", "kv", "qkv"))), 2),
     "embedding": 3,
     "head": 4,
     "scales": 5,

@@ -1,0 +1,112 @@
+"""`export.py fit.margin_bytes=…`: a trained run through the fit ladder (golf/size/fit.py), then an ordinary export.
+
+The climb is a stage of the export: the same weights, settings and limit give its result again without climbing.
+Invariant: the table is kept whether the export fits or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from golf.config.build import build
+from golf.errors import LimitExceeded, UserError
+from golf.files import write_atomically
+from golf.models.exported import exported_state
+from golf.models.roles import roles_of
+from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
+from golf.pipeline.export import tokenizer_identity
+from golf.pipeline.run_folder import RunFolder
+from golf.pipeline.scoring import score_weights
+from golf.pipeline.stage import Stage, run_stage
+from golf.quant.state import QuantisedState
+from golf.size.fit import FitLadder, Fitted, Fitting
+from golf.size.show import ladder_text
+from golf.submission.flatten import flatten
+from golf.training.device import torch_device
+
+Config = dict[str, Any]
+
+
+def fit_export(run: RunFolder, export: str, config: Config, ladder: FitLadder, submission: bool) -> Config:
+    """The configuration of an export that fits; its table goes to artifact/<export>/fit.json.
+
+    Raises:
+        LimitExceeded: it cannot be made to fit; the table is kept.
+        UserError: the run has no trained weights yet.
+    """
+    root = run.export_root(export)
+    weights = run.path / "stages" / "average" / "weights.safetensors"
+    if not weights.is_file():
+        raise UserError(f"run={run.path} has no trained weights yet: finish it with python train.py run={run.path}")
+    run_stage(
+        root,
+        Stage(
+            "calibrate",
+            calibration_settings(config),
+            (weights,),
+            lambda folder: calibrate(run, config, weights, folder),
+        ),
+    )
+    calibration = root / "stages" / "calibrate" / "calibration.json"
+    target = config["budget"]["limit_bytes"] - (ladder.margin_bytes or 0)
+
+    def work(folder: Path) -> tuple[Iterable[Path], Config]:
+        fitted = climb(run, config, ladder, weights, calibration, target, submission)
+        table = run.artifact(export).parent / "fit.json"
+        found = {"target_bytes": target, "fits": fitted.fits, "rungs": fitted.rows}
+        write_atomically(table, json.dumps({**found, "quant": fitted.quant, "codec": fitted.codec}, indent=1))
+        run.say("\n" + ladder_text(fitted.rows, target) + "\n")
+        if not fitted.fits:
+            over = fitted.rows[-1]["total_bytes"] - target
+            raise LimitExceeded(
+                f"export '{export}' cannot be made to fit: after every rung it is {over:,} bytes over "
+                f"{target:,}; train a smaller model, or allow more with fit.widest_clip=2 (table in {table})"
+            )
+        return [table], {"quant": fitted.quant, "codec": fitted.codec, "rungs": fitted.rows}
+
+    settings = [config["quant"], config["codec"], config["model"], vars(ladder), target, submission]
+    result = run_stage(root, Stage("fit", settings, (weights, calibration), work))
+    return {**config, "quant": result["quant"], "codec": result["codec"]}
+
+
+def climb(
+    run: RunFolder, config: Config, ladder: FitLadder, weights: Path, calibration: Path, target: int, submission: bool
+) -> Fitted:
+    """Climb the ladder for a run's weights."""
+    with torch.device("meta"):
+        net = build(config["model"])
+    loaded, tokenizer = load_file(weights), tokenizer_identity(run)
+    folder = run.data(require_train=False).folder
+    known: dict[str, int] = {}
+
+    def code_bytes(changed: Config) -> int:
+        if not submission:
+            return 0
+        key = json.dumps([changed["quant"], changed["codec"]], sort_keys=True)
+        if key not in known:
+            known[key] = len(flatten(changed, folder, tokenizer["sha256"]).encode())
+        return known[key]
+
+    def score(state: QuantisedState) -> float | None:
+        scored = score_weights(RunFolder(run.path, config), {"fit": {**loaded, **state.dequantise()}}, run.say)
+        return scored[0]["bpb"] if scored else None
+
+    fitting = Fitting(
+        ladder,
+        config,
+        exported_state(net, loaded),
+        roles_of(net),
+        load_hessians(calibration, torch_device(config["hardware"])),
+        tokenizer,
+        code_bytes,
+        target,
+        run.say,
+        score if ladder.score else None,
+    )
+    return fitting.climb()
