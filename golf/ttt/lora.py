@@ -18,6 +18,7 @@ from golf.evaluation.protocol import Window
 from golf.evaluation.session import DocumentSpan
 from golf.ttt.adapters import DocumentAdapters, uniform_start
 
+SEED_STRIDE = 1_000_003  # between the seeds of the draws of two runs: more than there are batches
 DOCUMENT_ORDERS = ("shortest_first", "longest_first", "stream")
 
 
@@ -88,11 +89,11 @@ class LoraTtt:
 
     # -- scoring and learning -----------------------------------------------------------------------------------------
     def run(self, session: Any, seq_len: int) -> None:
-        batches = self.batches(session.documents())[session.rank :: session.world]
-        self.expect(session, batches)
+        numbered = list(enumerate(self.batches(session.documents())))[session.rank :: session.world]
+        self.expect(session, [batch for _, batch in numbered])
         slots = AdapterSlots(self, session.model)
-        for batch in batches:
-            self.score_batch(session, batch, slots.for_batch(len(batch)), self.context or seq_len)
+        for number, batch in numbered:
+            self.score_batch(session, batch, slots.for_batch(number, len(batch)), self.context or seq_len)
 
     def expect(self, session: Any, batches: Sequence[Sequence[DocumentSpan]]) -> None:
         """Announce this rank's targets; freeze the network, which only the adapters change."""
@@ -169,14 +170,18 @@ class AdapterSlots:
         """Forget everything, A included."""
         self.main, self.used = self.fresh(self.method.batch_documents), False
 
-    def for_batch(self, documents: int) -> DocumentAdapters:
-        """Adapters for a batch, reset as the method says."""
+    def for_batch(self, number: int, documents: int) -> DocumentAdapters:
+        """Adapters for a batch, reset as the method says.
+
+        Without a warm start the draws of A follow from the batch's number, whatever rank scores it.
+        """
+        if not self.method.warm_start:
+            self.generator.manual_seed(self.method.seed * SEED_STRIDE + number)
         if documents != self.method.batch_documents:
             return self.fresh(documents)
-        if not self.used:
-            self.used = True
-        elif self.method.warm_start:
-            self.main.zero()
-        else:
+        if not self.method.warm_start:
             self.main.redraw()
+        elif self.used:
+            self.main.zero()
+        self.used = True
         return self.main

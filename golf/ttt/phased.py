@@ -44,7 +44,8 @@ class PhasedTtt:
             this_round = batches[round_first : round_first + session.world]
             if session.rank < len(this_round):
                 batch = this_round[session.rank]
-                self.lora.score_batch(session, batch, slots.for_batch(len(batch)), context)
+                adapters = slots.for_batch(round_first + session.rank, len(batch))
+                self.lora.score_batch(session, batch, adapters, context)
             scored += sum(len(batch) for batch in this_round)
             if boundaries and scored >= boundaries[0]:
                 boundary = boundaries.pop(0)
