@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """`golf audit …`: 4 if a counted rule fails, else 0."""
     arguments = parser().parse_args(list(argv))
-    profile = load_profile(arguments.profile, arguments.config_dir)
+    profile, names = load_profile(arguments.profile, arguments.config_dir), chosen_rules(arguments.rules)
     given: dict[str, Any] = {
         "quick": arguments.quick,
         "data_folder": arguments.data,
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     subject = open_subject(arguments.path, **given)
     if arguments.against is not None:
         subject.against = open_subject(arguments.against, quick=True).facts
-    report = audit(subject, profile, chosen_rules(arguments.rules))
+    report = audit(subject, profile, names)
     target = arguments.output or (arguments.path / "rules.json" if subject.kind == "run" else None)
     if target is not None and not (arguments.rules and arguments.output is None):
         write_atomically(target, json.dumps(report, indent=1, default=str))

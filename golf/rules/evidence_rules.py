@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics as mean_of
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from golf.files import sha256_of
 from golf.rules.byte_fingerprint import tokens_per_byte
 from golf.rules.facts import Facts
 from golf.rules.rule import COMMUNITY, HOUSE, MAINTAINERS, README, Rule
@@ -66,6 +67,9 @@ class L27(Rule):
             return failed(
                 reason, "find the state that is not saved (a buffer?), or the quantiser's fault", RECORD, gap=gap
             )
+        other = other_file(subject)
+        if other:
+            return failed(other, "pack and score again: python export.py run=<folder>", RECORD)
         verified = ((subject.stages.get("verify") or {}).get("result") or {}).get("bit_equal")
         seen = subject.examination
         if seen is None:
@@ -90,6 +94,20 @@ class L27(Rule):
         return passed(
             f"scores the same twice, and in a fresh process ({there[-1]:.6f} BPB of a few windows)", BEHAVIOUR
         )
+
+
+def other_file(subject: Subject) -> str | None:
+    """A line if the packed model is not the file that was verified and scored."""
+    if subject.kind != "run" or subject.artifact is None:
+        return None
+    own = sha256_of(subject.artifact)
+    packed = ((subject.stages.get("pack") or {}).get("result") or {}).get("sha256")
+    scored = {entry["source_sha256"] for entry in subject.summary.get("ladder", []) if entry.get("source_sha256")}
+    if packed not in (None, own):
+        return f"{subject.artifact.name} (sha256 {own[:12]}…) is not the file that was packed and verified"
+    if scored and own not in scored:
+        return f"{subject.artifact.name} (sha256 {own[:12]}…) is not the file that was scored"
+    return None
 
 
 def packing_gap(subject: Subject) -> float | None:

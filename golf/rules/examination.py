@@ -21,6 +21,7 @@ import numpy as np
 
 MASS_TOLERANCE = 1e-3
 LOG_TOLERANCE = 1e-4
+FEW_TOKENS = 1000  # scoring every token in turn costs more than this: one place has to do
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class AuditedPath:
     distribution: (tokens, k) -> log-probabilities [V] of target k, as the path computes them on that stream.
     all_targets: (tokens, k) -> scores [V] of target k for every token it could be; without it the stream is scored V
         times.  state: hash of everything that lives between two scores.  lengths: stream lengths it can score.
+    keeps_documents: it orders or pads by document, so where documents begin is part of what it is given: changes leave
+        that as it is, and the stream is not cut. (What the lengths of later documents may tell is not tested then.)
     tolerance: nats by which the same numbers may differ (0 on a CPU); loose: where shapes differ as well.
     """
 
@@ -46,6 +49,7 @@ class AuditedPath:
     tolerance: float = 0.0
     loose: float = 1e-4
     flips: int = 6
+    keeps_documents: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class Examination:
         """Scores that differ when the stream ends earlier."""
         found: list[Shift] = []
         n = len(self.path.tokens)
+        if self.path.keeps_documents:
+            return found
         for length in self.path.lengths or (n // 3 + 2, 2 * n // 3 + 1, n - 1):
             if not 2 <= length < n:
                 continue
@@ -153,8 +159,10 @@ class Examination:
         """Target -> total probability of everything it could be; None if that would take too long."""
         rows, n = self.path.all_targets, len(self.path.tokens)
         positions = [self.positions[len(self.positions) // 2], self.positions[-1]]
-        if rows is None and self.path.vocab_size * n > self.mass_tokens:
+        cost = 0 if rows is not None else self.path.vocab_size * n
+        if cost > self.mass_tokens:
             return None
+        positions = positions[-1:] if cost > FEW_TOKENS else positions
         found = {}
         for k in positions:
             nats_V = rows(self.path.tokens, k) if rows is not None else self._enumerate(k)
@@ -199,22 +207,30 @@ class Examination:
         return found
 
     def _redrawn(self, j: int) -> np.ndarray:
-        """Other tokens for all from j on, each different from what stands there."""
-        old = self.path.tokens[j:].astype(np.int64)
-        shift = np.random.default_rng([self.seed, j]).integers(1, self.path.vocab_size, size=old.size)
-        return ((old + shift) % self.path.vocab_size).astype(self.path.tokens.dtype)
+        """Other tokens for all from j on, each different from what stands there; see keeps_documents."""
+        old, size = self.path.tokens[j:].astype(np.int64), self.path.vocab_size
+        shift = np.random.default_rng([self.seed, j]).integers(1, size, size=old.size)
+        new = (old + shift) % size
+        if self.path.keeps_documents:
+            bos = self.path.bos_id
+            new = np.where(new == bos, (bos + 1 + (old == bos + 1)) % size, new)
+            new = np.where(old == bos, bos, new)
+        return new.astype(self.path.tokens.dtype)
 
     def _changes(self, j: int) -> list[tuple[str, np.ndarray]]:
         tail, one, starts = (self.path.tokens.copy() for _ in range(3))
         tail[j:] = self._redrawn(j)
         one[j] = tail[j]
         starts[j:] = self.path.bos_id
-        return [("all tokens from", tail), ("token", one), ("document starts from", starts)]
+        changed = [("all tokens from", tail), ("token", one)]
+        return changed if self.path.keeps_documents else [*changed, ("document starts from", starts)]
 
     def _swaps(self, j: int) -> list[tuple[str, np.ndarray]]:
         """The target alone, swapped for a few others: its predecessor, a document start, the highest id."""
-        found = []
-        for token in (int(self.path.tokens[j - 1]), self.path.bos_id, self.path.vocab_size - 1, 0):
+        found, bos = [], self.path.bos_id
+        for token in (int(self.path.tokens[j - 1]), bos, self.path.vocab_size - 1, 0):
+            if self.path.keeps_documents and bos in (token, int(self.path.tokens[j])):
+                continue
             tokens = self.path.tokens.copy()
             tokens[j] = token
             found.append((f"token {token} as target", tokens))

@@ -55,6 +55,7 @@ def network_path(net: Any, evaluator: Any, tokens: np.ndarray | None = None, bos
     exact = all(parameter.dtype == torch.float32 for parameter in net.parameters())
     per_score = sum(window.length for window in evaluator.windows(wanted))
     watched = _Watched(net, evaluator, bos_id)
+    by_document = bool(getattr(evaluator, "by_document", False))
     learns = hasattr(evaluator, "method")
     plain = not hasattr(evaluator, "run") or evaluator.name == "document"
     loose = 1e-3 if exact and getattr(net, "compute_dtype", torch.float32) == torch.float32 else 0.1
@@ -67,7 +68,8 @@ def network_path(net: Any, evaluator: Any, tokens: np.ndarray | None = None, bos
         watched.distribution if plain else None,
         watched.all_targets if plain else None,
         None if learns else lambda: state_sha256([*net.named_parameters(), *net.named_buffers()]),
-        tolerance=0.0 if not getattr(evaluator, "by_document", False) else loose,  # rows are padded to other widths
+        tolerance=loose if by_document else 0.0,  # rows may be padded to other widths
+        keeps_documents=by_document,
         lengths=(length + 1,) if wanted > length + 1 else (),
         loose=loose,
         flips=int(np.clip(AUDITED_TOKENS // max(per_score, 1) // 3, 2, 6)),

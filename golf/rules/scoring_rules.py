@@ -63,6 +63,7 @@ class L1(ScoringRule):
         if seen.redirected:
             return moved(seen.redirected, remedy, "distribution")
         shown = "scores and distributions" if seen.redirected is not None else "scores"
+        shown += " (given where documents begin)" if seen.path.keeps_documents else ""
         return passed(
             f"{shown} before {len(seen.positions)} places stay bit-identical when later tokens change"
             if seen.path.tolerance == 0
@@ -204,6 +205,10 @@ class L6(ScoringRule):
             k, mass = next(iter(over.items()))
             reason = f"probabilities at target {k} add up to {mass:.4f}: more than one pass can give, so one was chosen"
             return failed(reason, remedy, BEHAVIOUR, masses=over)
+        if seen.path.keeps_documents:
+            return passed(
+                "each target written once; the protocol goes by document, so earlier ends were not tried", BEHAVIOUR
+            )
         return passed("each target written once; streams that end earlier have the same scores", BEHAVIOUR)
 
 
