@@ -137,9 +137,12 @@ def _train_stage(run: Any, work: Any = None) -> Any:
 
 def _conclude(run: Any, loggers: list[Any]) -> dict[str, Any]:
     from golf.pipeline.summary import write_summary
+    from golf.rules.at_end import audit_run
     from golf.training.loggers import finish_loggers
 
     summary, artifact = write_summary(run), run.artifact(run.config["export"])
+    if audit_run(run) is not None:
+        summary = write_summary(run)
     finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None)
     return summary
 

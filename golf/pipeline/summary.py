@@ -39,7 +39,7 @@ def write_summary(run: RunFolder) -> dict[str, Any]:
         "joules": train.get("joules"),
         "peak_memory_bytes": train.get("peak_memory_bytes"),
         "hardware": train.get("hardware"),
-        "rules": None,
+        "rules": _rules(run),
         "exports": exports,
     }
     summary["limit_bytes"] = summary["limit_bytes"] or run.config["budget"]["limit_bytes"]
@@ -73,6 +73,15 @@ def objective(summary: dict[str, Any], rung: str, export: str | None = None) -> 
     ladder = [entry for entry in found["ladder"] if entry["bpb"] is not None]
     chosen = [entry for entry in ladder if entry["stage"] == rung][-1:] or ladder[-1:]
     return Rung(chosen[0], found.get("total_bytes")) if chosen else None
+
+
+def _rules(run: RunFolder) -> dict[str, Any] | None:
+    """What the last audit came to; rules.json has it all."""
+    path = run.path / "rules.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: found[name] for name in ("profile", "outcomes", "failed", "tested_by_behaviour", "tested_by_record")}
 
 
 def _export_names(run: RunFolder) -> list[str]:

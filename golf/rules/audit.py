@@ -83,7 +83,7 @@ def audit(subject: Subject, profile: Profile, names: Sequence[str] = ()) -> dict
         rule, started = RULES[name], time.monotonic()
         verdict = judged(name, subject, profile)
         entry = {"id": name, "title": rule.title, "status": list(rule.status), "sources": list(rule.sources)}
-        entry |= {**verdict.as_dict(), "counted": name in profile.counted}
+        entry |= {**verdict.as_dict(), "counted": profile.counts(name)}
         entries.append({**entry, "seconds": round(time.monotonic() - started, 3)})
     outcomes = Counter(entry["outcome"] for entry in entries)
     return {

@@ -13,20 +13,23 @@ from golf.errors import UserError
 
 @dataclass(frozen=True)
 class Profile:
-    """counted: ids whose failure fails the audit; all rules are run and shown whatever it says.
+    """counted: ids whose failure fails the audit, or `all`; every rule is run and shown whatever it says.
 
-    quick: at the end of a run, only rules that read records. Seconds, bytes, nats and p as the rules use them.
+    Bytes, seconds, nats and p are the limits that rules compare with.
     """
 
     name: str = "none"
-    counted: Sequence[str] = ()
+    counted: Sequence[str] | str = ()
     limit_bytes: int = 16_000_000
     train_seconds: float = 600.0
     evaluation_seconds: float = 600.0
     min_seeds: int = 3
     gain_nats: float = 0.005
     gain_p: float = 0.01
-    quick: bool = True
+
+    def counts(self, rule: str) -> bool:
+        """Whether a failure of this rule fails the audit."""
+        return self.counted == "all" or rule in self.counted
 
 
 def profile_folders(config_dirs: Sequence[Path] = ()) -> list[Path]:
