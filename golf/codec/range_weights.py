@@ -22,6 +22,7 @@ from golf.quant.trellis_states import walk_of_spec
 
 MODEL_MIN_NUMEL = 1024
 LANES_MOST = 1024
+PREDICTED_COLUMNS_MOST = 2048
 
 
 def lanes_for(rows: int, columns: int) -> int:
@@ -75,6 +76,11 @@ class ChainReader:
         return self.data
 
 
+def may_predict(rows: int, columns: int) -> bool:
+    """Whether a family is tall enough for column prediction, and narrow enough for its square of columns."""
+    return rows >= columns <= PREDICTED_COLUMNS_MOST
+
+
 def reach_of(peak: int) -> int:
     """Symbols that a centre of up to a third of them can need for codes up to `peak`."""
     return peak + peak // 2 + 2
@@ -90,7 +96,7 @@ def family_members(group: PartGroup) -> dict[tuple[int, int], list[int]]:
     members: dict[tuple[int, int], list[int]] = {}
     for index, (shape, spec) in enumerate(zip(group.shapes, group.specs)):
         walk = walk_of_spec(spec)
-        if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8:
+        if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8 and shape[-1] >= 16:
             members.setdefault((shape[-1], 0 if walk is None else len(walk)), []).append(index)
     return members
 
@@ -130,7 +136,7 @@ def encode_weights(
     for (columns, _), indices in family_members(group).items():
         values = np.concatenate([arrays[index].reshape(-1, columns) for index in indices]).astype(np.float64)
         tried = []
-        for used in (0, ridge) if predict_rows and len(values) >= predict_rows * columns else (0,):
+        for used in (0, ridge) if predict_rows and may_predict(len(values), predict_rows * columns) else (0,):
             learned = tables.copy()
             family = family_of(group, indices, columns, [means[index] for index in indices], used)
             recorder = StepRecorder(family.lanes)
@@ -157,6 +163,8 @@ def decode_weights(group: PartGroup, data: bytes) -> tuple[list[Tensor | None], 
     out: list[Tensor | None] = [None] * tensors
     for ((columns, _), indices), ridge in zip(members.items(), ridges):
         family = family_of(group, indices, columns, [means[index] for index in indices], ridge)
+        if ridge and not may_predict(sum(family.rows), columns):
+            raise damaged_stream("range", "a prediction that no encoder makes")
         values = np.zeros((sum(family.rows), columns))
         reader = chain.open(family.lanes)
         code_family(family, tables, reader, values)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_codec_package, require_level
 
 # libzpaq's own language; the last is exactly its level 5 for data that is neither text nor code.
+ZPAQ_ONE_BYTE_TAIL = 14
 ZPAQ_MODELS = (
     "0c",
     "0cm",
@@ -18,17 +19,9 @@ ZPAQ_MODELS = (
 )
 
 
-def common_prefix(left: bytes, right: bytes) -> bytes:
-    """The equal bytes at the start."""
-    for index, (a, b) in enumerate(zip(left, right)):
-        if a != b:
-            return left[:index]
-    return min(left, right, key=len)
-
-
 def model_description(compress: Callable[..., bytes], method: str) -> bytes:
-    """What every stream of a method opens with."""
-    return common_prefix(compress(b"\0", method=method, threads=1), compress(b"\xff\xff", method=method, threads=1))
+    """What every stream of a method opens with: a stream of one byte, less its length, code and end."""
+    return compress(b"\0", method=method, threads=1)[:-ZPAQ_ONE_BYTE_TAIL]
 
 
 class ZpaqCodec:
