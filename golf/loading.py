@@ -58,20 +58,19 @@ def open_artifact(path: Path, trusted: Iterable[str] = ()) -> tuple[Any, dict[st
 
 
 def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The network of an upstream int8 .ptz; `settings`: mlp_power, logit_softcap, rope_base, compute_dtype.
+    """The network of an upstream .ptz; `settings`: what the file does not say (conf/evaluate.yaml, `upstream`).
 
     Raises:
-        UserError: not such a file, or a network that golf does not build.
+        UserError: not such a file, settings that are missing, or a network that golf does not build.
     """
-    from golf.interop.ptz import read_ptz
-    from golf.interop.upstream import upstream_model_node
+    from golf.interop.ptz import read_ptz_and_format
+    from golf.interop.upstream_artifact import node_of_artifact
     from golf.interop.upstream_names import from_upstream
     from golf.training.checkpointing import load_weights
 
-    state = read_ptz(path).dequantise()
-    scripts = {**settings, "mlp_activation": f"relu(x)**{settings['mlp_power']}"}
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    node = upstream_model_node(shapes, scripts, compute_dtype=settings["compute_dtype"])
+    quantised, kind = read_ptz_and_format(path)
+    state = quantised.dequantise()
+    node = node_of_artifact(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, kind, settings)
     net = build_network(node, str(path))
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     load_weights(net, from_upstream(state, expected))

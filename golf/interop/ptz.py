@@ -45,12 +45,17 @@ def read_ptz(path: str | Path) -> QuantisedState:
         UserError: not such a file, a pickle with anything but tensors, dictionaries, strings and numbers, or codes and
             scales that do not belong together.
     """
+    return read_ptz_and_format(path)[0]
+
+
+def read_ptz_and_format(path: str | Path) -> tuple[QuantisedState, str]:
+    """As `read_ptz`; the second is PTZ_FORMAT, or "record" for a record's dictionary."""
     where = str(path)
     loaded = open_container(read_whole_file(path), where)
     if "w" not in loaded:
-        return state_from_tables(loaded, where)
+        return state_from_tables(loaded, where), PTZ_FORMAT
     stored = stored_from_weights(loaded, where)
-    return QuantisedState(stored, {name: tensor_class(name, upstream_role(name)) for name in stored})
+    return QuantisedState(stored, {name: tensor_class(name, upstream_role(name)) for name in stored}), "record"
 
 
 def state_from_tables(loaded: Mapping[str, Any], where: str) -> QuantisedState:
