@@ -246,25 +246,25 @@ class Fitting:
 
     def ranked(self) -> list[str]:
         """Matrices by the error that one bit less adds per byte it saves (weighted by their inputs), least first."""
-        costs = {}
+        costs, coded = {}, self.coded()
         for name, weight in self.weights.items():
-            if self.roles[name] != "matrix" or weight.ndim != 2 or name not in self.coded():
-                continue
             node = self.treatment_of(name)
             lower = fewer_bits(node, FEWEST_MATRIX_BITS)
-            grids = [
-                format_of(item) or getattr(build(item), "format", None) for item in (node, lower) if item is not None
-            ]
-            if lower is None or None in grids:
+            if self.roles[name] != "matrix" or weight.ndim != 2 or name not in coded or lower is None:
                 continue
             hessian = self.hessians.get(name)
             inputs = 1.0 if hessian is None else hessian.diagonal().cpu().double()
-            errors = [
-                float(((weight.double() - quantise_rows(weight, grid).dequantise().double()).square() * inputs).sum())
-                for grid in grids
-            ]
-            costs[name] = (errors[1] - errors[0]) / weight.numel()
+            now, then = (self.rounding_error(weight, item, inputs) for item in (node, lower))
+            costs[name] = (then - now) / weight.numel()
         return sorted(costs, key=lambda name: (costs[name], name))
+
+    def rounding_error(self, weight: Tensor, treatment: Any, inputs: Any) -> float:
+        """Squared error of rounding to a treatment's grid, columns weighted by `inputs`."""
+        grid = format_of(treatment) or getattr(build(treatment), "format", None)
+        if grid is None:  # an algorithm that has bits and no grid to ask
+            return 0.0
+        rounded = quantise_rows(weight, grid).dequantise().double()
+        return float(((weight.double() - rounded).square() * inputs).sum())
 
     def coded(self) -> set[str]:
         """Names of tensors that are stored as codes."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from golf.errors import LimitExceeded, UserError
 
 Config = dict[str, Any]
-SOURCES = dict.fromkeys(("exact", "sample"), "Gaussian weights")
+SOURCES = {"exact": "Gaussian weights", "sample": "Gaussian weights"}
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,12 @@ def main(argv: Sequence[str]) -> int:
 def composed(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> tuple[Config, str]:
     """The checked config of train.py with these overrides, and the name of its hardware option."""
     from golf.config.command import require
-    from golf.config.compose import Composer, resolve
+    from golf.config.compose import Composer
 
     require("train", overrides, config_dirs)
     composer = Composer("train", tuple(config_dirs))
-    loaded = composer.load(list(overrides))
-    option = str(loaded.hydra.runtime.choices.get("hardware"))
-    return resolve_without_hydra(loaded, resolve), option
-
-
-def resolve_without_hydra(loaded: Any, resolve: Any) -> Config:
-    from omegaconf import open_dict
-
-    with open_dict(loaded):
-        loaded.pop("hydra", None)
-    return resolve(loaded)
+    choices = composer.load(list(overrides)).hydra.runtime.choices
+    return composer.compose(list(overrides)), str(choices.get("hardware"))
 
 
 def network_of(config: Config) -> Any:

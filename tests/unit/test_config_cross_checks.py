@@ -92,12 +92,19 @@ CASES = [
         {"schedule": {"seq_len": {"stages": [[0, 256], [1.2, 512]]}}},
         "would never begin",
     ),
+    (
+        "codec_package",
+        {"codec": {"_target_": "golf.codec.lzma_codec.LzmaCodec"}},
+        {"codec": {"_target_": "golf.codec.zpaq_codec.ZpaqCodec"}},
+        "pip install 'zpaq', or type codec=lzma",
+    ),
     ("as_run", {"quant": {}}, {"optim": {}, "quant": {}}, "type quant=int8_rows"),
 ]
 
 
 @pytest.mark.parametrize(("name", "good", "bad", "words"), CASES)
-def test_cross_checks(name, good, bad, words):
+def test_cross_checks(name, good, bad, words, monkeypatch):
+    monkeypatch.setattr("golf.config.codec_checks.installed", lambda module, package: False)
     check = getattr(cross_checks, name)
     assert check in cross_checks.CROSS_CHECKS
     assert check(good) == []
