@@ -23,7 +23,6 @@ DESCRIPTIONS = ("sensitivity", "grads")
 # Component files of techniques that golf does not have: keys of their content -> what they are.
 FOREIGN_COMPONENTS = {
     "caseops": "CaseOps text transform",
-    "ngram_tilt": "n-gram tilt",
 }
 
 Job = tuple[str, Callable[[], list[Any]]]
@@ -114,6 +113,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         conform_quant,
         conform_runs,
         conform_scores,
+        conform_tilt,
         conform_ttt,
     )
 
@@ -125,6 +125,8 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
     keys_of_runs = {"fp32", "bf16"}
     if isinstance(content, dict) and conform_ttt.is_ttt(content):
         return conform_ttt.check_ttt
+    if isinstance(content, dict) and conform_tilt.is_tilt(content):
+        return conform_tilt.check_tilt
     if path.stem in FOREIGN_COMPONENTS:
         return lambda _, __: foreign_component(path, FOREIGN_COMPONENTS[path.stem])
     if isinstance(content, dict) and (found := conform_gptq.component_check(content)):
