@@ -1,9 +1,11 @@
 """Forecast of the artifact against the published size, for every record experiment, from the configuration alone.
 
-    python benchmarks/size_forecast.py          (about ten minutes on one core; writes benchmarks/results/size_forecast.json)
+    python benchmarks/size_forecast.py      (about ten minutes on one core; writes results/size_forecast.json)
 
-The published bytes include the record's own code (15 to 100 kB), the forecast is of the artifact alone, and where golf's
-experiment stands in for a record's quantiser or codec (its YAML says so), the two differ for that reason as well.
+The published bytes include the record's own code (15 to 100 kB), the forecast is of the artifact alone; where golf's
+experiment stands in for a record's quantiser or codec (its YAML says so), the two differ for that reason too. Not a
+blind test: that Muon's momentum sets the deviation of weights (golf/size/prior.py) was learned from these records;
+the constant in that rule is from golf's demo.
 """
 
 import datetime
