@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_artifact.py --count 100000        (writes benchmarks/results/fuzz_artifact.json)
 
-Three kinds of damage, on artifacts of every codec (one in fifty of a slow one): bytes flipped, cut, moved, inserted (the
-checksums notice); sections changed under a correct checksum; headers changed (shapes, sizes, names, kinds, orders) and
-packed again.
+Three kinds of damage, on artifacts of every codec (one in fifty of a slow one): bytes flipped, cut, moved, inserted,
+which the checksums notice; sections changed under a correct checksum; headers changed (shapes, sizes, names, kinds,
+orders) and packed again.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from golf.errors import UserError
 
 PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 0, 1, 2
 FLOATS_LEAST_BYTES = 512
+PLAIN_MOST_BYTES = 1 << 17
 
 
 class RangeCodec:
@@ -58,12 +59,16 @@ class RangeCodec:
             raise damaged_stream(self.name, what) from error
 
     def encode_parts(self, group: PartGroup, tensors: Sequence[Tensor]) -> bytes:
-        candidates = [bytes([PLAIN_MODE]) + self.encode(plain_bytes(group, tensors))]
         if group.dtype == "int8" and family_members(group):
-            candidates.append(bytes([WEIGHTS_MODE]) + self.encode_weights(group, tensors))
+            candidates = [bytes([WEIGHTS_MODE]) + self.encode_weights(group, tensors)]
+            if group.raw_bytes() > PLAIN_MOST_BYTES:  # where LZMA takes a minute and is never smaller
+                return candidates[0]
         elif group.dtype in ("float16", "bfloat16") and group.raw_bytes() >= FLOATS_LEAST_BYTES:
             coded = encode_floats(tensors)
-            candidates += [bytes([FLOATS_MODE]) + coded] if coded else []
+            candidates = [bytes([FLOATS_MODE]) + coded] if coded else []
+        else:
+            candidates = []
+        candidates.append(bytes([PLAIN_MODE]) + self.encode(plain_bytes(group, tensors)))
         return min(candidates, key=len)
 
     def decode_parts(self, group: PartGroup, data: bytes) -> list[Tensor]:
