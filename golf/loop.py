@@ -43,7 +43,9 @@ def average_gradients(model: nn.Module, optimizer: Composite, world: int) -> Non
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device (asynchronously where the host memory is pinned)."""
-    return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in batch))
+    cu_seqlens = None if batch.cu_seqlens is None else batch.cu_seqlens.to(device, non_blocking=True)
+    inputs_BT, targets_BT = (x.to(device, non_blocking=True) for x in (batch.inputs_BT, batch.targets_BT))
+    return Batch(inputs_BT, targets_BT, cu_seqlens)
 
 
 def training_loss(model: Any, batch: Batch, stream: TokenStream) -> Tensor:

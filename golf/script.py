@@ -78,7 +78,7 @@ class StepsDone(Exception):
 class EagerView:
     """A network without its compiled graph: evaluation has other shapes than training."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: Any):
         self.net = net
 
     def __getattr__(self, name: str) -> Any:

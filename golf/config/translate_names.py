@@ -110,7 +110,8 @@ LATER: dict[str, str] = dict.fromkeys(
         *("INT4_STEP",),
     ),
     _QUANT,
-) | dict.fromkeys(
+)
+LATER |= dict.fromkeys(
     (
         *("TTT_ENABLED", "TTT_LR", "TTT_EPOCHS", "TTT_MOMENTUM", "TTT_CHUNK_TOKENS", "TTT_FREEZE_BLOCKS"),
         *("TTT_GRAD_CLIP", "TTT_BATCH_SEQS", "TTT_BATCH_SIZE", "TTT_BETA1", "TTT_BETA2", "TTT_CHUNK_SIZE"),

@@ -29,7 +29,7 @@ class EvaluationClock:
         now: Callable[[], float] = time.perf_counter,
     ):
         self.limit_seconds, self.synchronise, self.now = limit_seconds, synchronise, now
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.predicted_seconds = 0.0
         self._open: list[str] = []
         self._since = 0.0

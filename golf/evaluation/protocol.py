@@ -130,7 +130,7 @@ def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> 
     return tokens[: limit // seq_len * seq_len + 1]
 
 
-def rank_share(windows: Sequence[Window], rank: int, world: int, interleaved: bool = False) -> Sequence[Window]:
+def rank_share(windows: Sequence[Any], rank: int, world: int, interleaved: bool = False) -> Sequence[Any]:
     """This rank's windows: a contiguous share, sizes differing by at most one (or every world-th window)."""
     if interleaved:
         return windows[rank::world]
