@@ -110,12 +110,14 @@ def judged(name: str, subject: Subject, profile: Profile) -> Verdict:
 def render(report: dict[str, Any]) -> str:
     """The report as a table."""
     lines = [f"{report['subject']['kind']} {report['subject']['where']}, profile {report['profile']}", ""]
+    said: set[str] = set()
     for entry in report["rules"]:
         outcome = entry["outcome"] + ("" if entry["outcome"] != FAIL or entry["counted"] else " (not counted)")
         how = f" by {entry['how']}" if entry["how"] else ""
         lines.append(f"{entry['id']:>3}  {outcome + how:<20} {entry['title']}")
         lines.append(f"     {'':<20} {entry['reason']}")
-        if entry["outcome"] in (FAIL, CANNOT_TELL) and entry["remedy"]:
+        if entry["outcome"] in (FAIL, CANNOT_TELL) and entry["remedy"] not in ("", *said):
+            said.add(entry["remedy"])
             lines.append(f"     {'':<20} → {entry['remedy']}")
     outcomes = report["outcomes"]
     lines += [

@@ -49,6 +49,7 @@ class AuditedPath:
     tolerance: float = 0.0
     loose: float = 1e-4
     flips: int = 6
+    mass_places: int = 2
     keeps_documents: bool = False
 
 
@@ -77,8 +78,9 @@ class Examination:
     def __init__(self, path: AuditedPath, seed: int = 0, mass_tokens: int = 400_000):
         self.path, self.seed, self.mass_tokens = path, seed, mass_tokens
 
-    def run(self, tokens: np.ndarray) -> Trace:
-        before = self.path.state() if self.path.state else ""
+    def run(self, tokens: np.ndarray, watch_state: bool = False) -> Trace:
+        state = self.path.state if watch_state else None
+        before = state() if state else ""
         error, targets = None, len(tokens) - 1
         try:
             ledger = self.path.score(tokens)
@@ -87,11 +89,11 @@ class Examination:
             if type(problem).__name__ != "LedgerError":
                 raise
             error, nats_N, times_N = str(problem), np.full(targets, np.nan), np.zeros(targets, dtype=np.int32)
-        return Trace(nats_N, times_N, error, (before, self.path.state()) if self.path.state else None)
+        return Trace(nats_N, times_N, error, (before, state()) if state else None)
 
     @cached_property
     def base(self) -> Trace:
-        return self.run(self.path.tokens)
+        return self.run(self.path.tokens, watch_state=True)
 
     @cached_property
     def again(self) -> Trace:
@@ -162,7 +164,7 @@ class Examination:
         cost = 0 if rows is not None else self.path.vocab_size * n
         if cost > self.mass_tokens:
             return None
-        positions = positions[-1:] if cost > FEW_TOKENS else positions
+        positions = positions[-1:] if cost > FEW_TOKENS or self.path.mass_places < 2 else positions
         found = {}
         for k in positions:
             nats_V = rows(self.path.tokens, k) if rows is not None else self._enumerate(k)

@@ -193,8 +193,8 @@ def facts_from_run(summary: dict[str, Any], stages: dict[str, dict[str, Any]], w
         facts.calibration_source = calibrated.get("source") or "nothing"
         facts.calibration_seconds = calibrated.get("calibration_seconds", 0.0)
         facts.calibration_on_clock = bool(calibrated.get("on_training_clock"))
-    times = [stages[name].get("seconds") for name in ("quantise", "pack") if name in stages]
-    facts.packing_seconds = sum(times) if times and None not in times else None
+    times = [stages[name]["seconds"] for name in ("quantise", "pack") if name in stages]
+    facts.packing_seconds = float(sum(times)) if times else None
     return facts
 
 

@@ -16,8 +16,9 @@ from golf.rules.examination import AuditedPath
 if TYPE_CHECKING:
     from golf.rules.subject import Subject
 
-AUDITED_TOKENS = 60_000  # tokens that all flips together may send through the network
-ROW_TOKENS = 32_768  # of the forward that tries every target
+AUDIT_FLOPS = 1e12  # of all tests of one network together: about a minute on one core
+MOST_TOKENS, ROW_TOKENS = 400_000, 32_768  # sent through the network by all tests; by the one that tries every target
+PER_TOKEN = 45  # how often the tests look at a token of a window, about
 UNKNOWN_WINDOW = 128  # tokens per window of a file that does not say what it was trained with
 
 
@@ -35,23 +36,40 @@ def path_of(subject: Subject) -> AuditedPath:
         raise UserError(subject.why_no_path)
     net, _ = open_artifact(artifact, own_targets(subject.config) if subject.config else ())
     seq_len = subject.config["data"]["seq_len"] if subject.config else UNKNOWN_WINDOW
-    evaluators: dict[str, Evaluator] = {}
-    if subject.config.get("eval"):
-        evaluators = build(subject.config["eval"]).evaluators(seq_len)
-    evaluator = list(evaluators.values())[-1] if evaluators else Contiguous(seq_len).evaluators(seq_len)["contiguous"]
+    node = dict(subject.config.get("eval") or {})
+    length = affordable_length(net, node.get("seq_len") or seq_len)
+    if "seq_len" in node:
+        node["seq_len"] = length
+    if isinstance(node.get("stride"), int):
+        node["stride"] = min(node["stride"], length)
+    evaluators: dict[str, Evaluator] = build(node).evaluators(length) if "_target_" in node else {}
+    evaluator = list(evaluators.values())[-1] if evaluators else Contiguous(length).evaluators(length)["contiguous"]
     material = subject.material
     bos_id = material.tokenizer.bos_id if material is not None else 1
     tokens = material.val_tokens if material is not None else None
     return network_path(net.eval(), evaluator, tokens, bos_id)
 
 
+def affordable_tokens(net: Any) -> int:
+    """Tokens that all tests together may send through a network."""
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return int(min(MOST_TOKENS, AUDIT_FLOPS / (2 * max(parameters, 1))))
+
+
+def affordable_length(net: Any, seq_len: int) -> int:
+    """Tokens per window in the tests: those of the protocol, halved until the tests are affordable (at least 32)."""
+    length = seq_len
+    while length > 32 and PER_TOKEN * length > affordable_tokens(net):
+        length //= 2
+    return length
+
+
 def network_path(net: Any, evaluator: Any, tokens: np.ndarray | None = None, bos_id: int = 1) -> AuditedPath:
     """A network under a protocol, on the start of a stream (random tokens where none is given)."""
     length, stride = evaluator.seq_len, min(evaluator.stride, evaluator.seq_len)
     wanted = length + min(4 * stride, length) + 1
-    if tokens is None or len(tokens) < wanted:
-        tokens = np.random.default_rng(0).integers(0, net.vocab_size, size=wanted)
-    stream = np.asarray(tokens[:wanted]).astype(np.int64)
+    drawn = np.random.default_rng(0).integers(0, net.vocab_size, size=wanted)
+    stream = drawn if tokens is None or len(tokens) < wanted else np.asarray(tokens[:wanted]).astype(np.int64)
     exact = all(parameter.dtype == torch.float32 for parameter in net.parameters())
     per_score = sum(window.length for window in evaluator.windows(wanted))
     watched = _Watched(net, evaluator, bos_id)
@@ -72,7 +90,8 @@ def network_path(net: Any, evaluator: Any, tokens: np.ndarray | None = None, bos
         keeps_documents=by_document,
         lengths=(length + 1,) if wanted > length + 1 else (),
         loose=loose,
-        flips=int(np.clip(AUDITED_TOKENS // max(per_score, 1) // 3, 2, 6)),
+        flips=int(np.clip(affordable_tokens(net) // (8 * max(per_score, 1)), 2, 6)),
+        mass_places=2 if affordable_tokens(net) == MOST_TOKENS else 1,
     )
 
 
@@ -113,7 +132,8 @@ class _Watched:
     def all_targets(self, tokens: np.ndarray, target: int) -> np.ndarray:
         """Scores of every token at a target, from the function that scores, with as much context as is affordable."""
         vocabulary, window = self.net.vocab_size, self.window(tokens, target)
-        context = int(np.clip(ROW_TOKENS // vocabulary, 2, target - window.start))
+        rows = min(ROW_TOKENS, affordable_tokens(self.net) // 2)
+        context = int(np.clip(rows // vocabulary, 1, target - window.start))
         ids_BT = torch.from_numpy(tokens[None, target - context : target].copy()).expand(vocabulary, context)
         targets_BT = torch.from_numpy(tokens[None, target - context + 1 : target + 1].copy()).repeat(vocabulary, 1)
         targets_BT[:, -1] = torch.arange(vocabulary)

@@ -134,6 +134,19 @@ def test_the_command_writes_rules_json_and_ends_with_its_code(run, tmp_path, cap
     assert main([str(folder), "--quick", "--rules", "L20", "--profile", "none"]) == 0
 
 
+def test_the_referee_at_the_end_of_a_run(run, tmp_path):
+    from golf.pipeline.run_folder import RunFolder, open_run_folder
+    from golf.pipeline.summary import write_summary
+    from golf.rules.at_end import audit_run
+
+    opened = open_run_folder(copy_of(run, tmp_path))
+    assert audit_run(opened) is None
+    strict = {"name": "strict", "counted": "all"}
+    report = audit_run(RunFolder(opened.path, {**opened.config, "rules": strict}))
+    assert report["tested_by_behaviour"] == []
+    assert write_summary(opened)["rules"] == {name: report[name] for name in write_summary(opened)["rules"]}
+
+
 def test_a_packed_model_alone_is_audited(run, tmp_path, outcomes):
     path = tmp_path / "model.golf"
     shutil.copy(run / "artifact" / "default" / "model.golf", path)
