@@ -148,6 +148,14 @@ def inputs(config: Config) -> list[str]:
     return []
 
 
+def unused_ttt(config: Config) -> list[str]:
+    """A method of test-time training that no protocol of the run would use."""
+    method, plan = config.get("ttt"), config.get("eval")
+    if not isinstance(method, dict) or "_target_" not in method or (isinstance(plan, dict) and plan.get("ttt")):
+        return []
+    return ["ttt: the chosen eval has no test-time training, so nothing would use it; type eval=ladder, or ttt=none"]
+
+
 def as_run(config: Config) -> list[str]:
     """`as_run` means the exported run's own choice; a run that is being trained has to make it."""
     if "optim" not in config:
@@ -284,6 +292,7 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     run_keys,
     inputs,
     as_run,
+    unused_ttt,
     codec_package,
     windows,
     schedule_fractions,

@@ -15,7 +15,7 @@ from golf.evaluation.session import DocumentSpan, document_windows, padded_batch
 
 
 class DocumentIsolated:
-    """`seq_len`: most tokens a window reads (0: the length the model was trained at); `stride`: 0 = seq_len."""
+    """`seq_len`: most tokens a window reads (0: the length the model was trained at); `stride`: None = seq_len."""
 
     name = "document"
     rescoring = "forbid"
@@ -25,20 +25,19 @@ class DocumentIsolated:
     def __init__(
         self,
         seq_len: int = 0,
-        stride: int = 0,
+        stride: int | None = None,
         batch_tokens: int = 0,
         max_tokens: int = 0,
         limit_seconds: float = 0.0,
     ) -> None:
-        if stride < 0 or (seq_len and stride > seq_len):
-            raise UserError(f"eval.stride={stride}: allowed is 1 … {seq_len or 'the window'}, 0 = the window's length")
-        self.seq_len, self.stride = seq_len, stride
+        if stride is not None and (stride < 1 or (seq_len and stride > seq_len)):
+            raise UserError(f"eval.stride={stride}: allowed is 1 … {seq_len or 'the window'}; type eval.stride=null")
+        self.seq_len, self.stride = seq_len, stride or seq_len
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
-        stride = self.stride or seq_len
-        made = DocumentIsolated(seq_len, stride, self.batch_tokens, self.max_tokens, self.limit_seconds)
+        made = DocumentIsolated(seq_len, self.stride or seq_len, self.batch_tokens, self.max_tokens, self.limit_seconds)
         return {self.name: made}
 
     def windows(self, num_tokens: int) -> list[Window]:

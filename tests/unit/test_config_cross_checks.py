@@ -98,6 +98,12 @@ CASES = [
         {"codec": {"_target_": "golf.codec.zpaq_codec.ZpaqCodec"}},
         "pip install 'zpaq', or type codec=lzma",
     ),
+    (
+        "unused_ttt",
+        {"ttt": {"_target_": "golf.ttt.sgd.SgdTtt"}, "eval": {"ttt": {"_target_": "golf.ttt.sgd.SgdTtt"}}},
+        {"ttt": {"_target_": "golf.ttt.sgd.SgdTtt"}, "eval": {"stride": 64}},
+        "type eval=ladder, or ttt=none",
+    ),
     ("as_run", {"quant": {}}, {"optim": {}, "quant": {}}, "type quant=int8_rows"),
 ]
 

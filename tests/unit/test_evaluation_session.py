@@ -93,7 +93,7 @@ def test_documents_hold_every_target_once(tokens):
         ScoringSession(Mean(), tokens).documents()
 
 
-@pytest.mark.parametrize(("length", "stride"), [(32, 0), (32, 8), (200, 200), (16, 1)])
+@pytest.mark.parametrize(("length", "stride"), [(32, None), (32, 8), (200, 200), (16, 1)])
 def test_document_evaluation_equals_a_loop_over_documents(tokens, length, stride):
     model, table = Mean().eval(), uniform_byte_table(VOCAB)
     nats, step = 0.0, stride or length

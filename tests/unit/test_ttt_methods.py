@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from golf.config.build import build
+from golf.config.check import check
 from golf.config.compose import compose
 from golf.data.bytes import uniform_byte_table
 from golf.errors import UserError
@@ -261,3 +262,9 @@ def test_options_reach_the_evaluation(option):
     plan = build(compose("train", ["experiment=smoke", f"ttt={option}"])["eval"])
     assert plan.evaluators(1024)["ttt"].method.by_document is (option != "sgd")
     assert "ttt" not in build(compose("export", ["run=x", "eval=ladder"])["eval"]).evaluators(1024)
+
+
+def test_a_method_that_nothing_would_use_is_refused():
+    with pytest.raises(UserError, match=r"type eval=ladder, or ttt=none"):
+        check(compose("train", ["experiment=smoke", "eval=sliding", "ttt=sgd"]))
+    check(compose("train", ["experiment=smoke", "eval=adaptive", "ttt=sgd"]))
