@@ -54,11 +54,11 @@ def expand_lrzip(files: Sequence[bytes], sizes: Sequence[int]) -> list[bytes]:
     expanded = iter(expand_zpaq([(block.data, block.size) for block in blocks]))
     found = []
     for file in opened:
-        streams = [
+        commands, literals = (
             b"".join(next(expanded) if block.method == METHOD_ZPAQ else block.data for block in chain)
             for chain in (file.commands, file.literals)
-        ]
-        whole = follow_commands(*streams, file)
+        )
+        whole = follow_commands(commands, literals, file)
         if hashlib.md5(whole, usedforsecurity=False).digest() != file.md5:
             raise damaged_stream("lrzip", "its MD5 differs")
         found.append(whole)

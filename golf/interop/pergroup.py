@@ -98,7 +98,8 @@ def members_of(kind: str, shapes: Sequence[Any], described: Mapping[str, Any]) -
     """The quantised tensors of one kind by layer, with their shapes."""
     pattern = re.compile(rf"(?:blocks\.(\d+)\.)?{re.escape(kind)}")
     matched = [(pattern.fullmatch(name), name) for name, what in described.items() if "int" in str(what)]
-    names = [name for match, name in sorted((int(m[1] or 0), name) for m, name in matched if m) for match in [name]]
+    by_layer = {int(match[1] or 0): name for match, name in matched if match}
+    names = [by_layer[layer] for layer in sorted(by_layer)]
     if len(names) != len(shapes):
         raise ValueError(f"{len(shapes)} matrices of the kind {kind}, {len(names)} described")
     for shape in shapes:

@@ -118,6 +118,14 @@ def test_round_to_nearest_quantisers(results):
 def test_upstream_artifacts(results):
     assert_passed(results, "baseline_tiny_trained.int8.ptz")
     assert_passed(results, "baseline_mid_random.int8.ptz")
+    assert_passed(results, "record_20260321_mid.int6.ptz")
+    assert_passed(results, "record_20260405_mid.int6.ptz")
+    assert_passed(results, "record_20260427_mid.brotli.ptz")
+    assert_passed(results, "record_20260427_mid.pergroup.ptz")
+
+
+def test_ternary_weights_and_their_packings(results):
+    assert_passed(results, "ternary")
 
 
 @needs_vectors
