@@ -30,7 +30,8 @@ class PhasedTtt:
     def boundaries(self, available: int) -> list[int]:
         """Numbers of scored documents at which a phase ends."""
         total = min(self.documents, available)
-        return [total * phase // self.phases for phase in range(1, self.phases + 1)]
+        ends = (total * phase // self.phases for phase in range(1, self.phases + 1))
+        return sorted({end for end in ends if end})  # fewer documents than phases: a phase that has none is left out
 
     def run(self, session: Any, seq_len: int) -> None:
         spans = session.documents()
