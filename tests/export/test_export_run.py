@@ -104,7 +104,7 @@ def test_another_program_is_refused(run, tmp_path, change):
 
 def test_an_artifact_of_another_network_is_refused(run, data_options, tmp_path):
     text = code_of(run).read_text()
-    (tmp_path / "other.py").write_text(text.replace('"logit_softcap": 30.0', '"logit_softcap": 20.0'))
+    (tmp_path / "other.py").write_text(text.replace('"cap": 30.0', '"cap": 20.0'))
     with pytest.raises(VerificationFailed, match=r"exit code 2 .*holds another network"):
         run_alone(tmp_path / "other.py", [*data_options, "--eval-only", str(artifact_of(run))])
 
