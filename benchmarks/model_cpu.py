@@ -222,7 +222,7 @@ def median_ratio(reference, contestant):
 def measure(arguments):
     ids = torch.randint(2, 1024, (arguments.tokens // arguments.seq_len, arguments.seq_len + 1))
     batch = (ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
-    preset = cpu_preset()
+    preset = {**cpu_preset(), "compile": False} if arguments.eager else cpu_preset()
     torch.set_num_threads(arguments.threads or preset["threads"])
     if arguments.clock == "cpu":
         Case.clock = staticmethod(time.thread_time)
@@ -295,6 +295,7 @@ def main():
     parser.add_argument("--screening", type=int, default=3, help="rounds over all six plain variants")
     parser.add_argument("--threads", type=int, default=0, help="0: what the preset says")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: needs --threads 1")
+    parser.add_argument("--eager", action="store_true", help="golf and the plain variants without torch.compile")
     parser.add_argument("--graph", choices=tuple(GRAPHS), default="baseline", help="march, april: real widths")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/model_cpu[_<graph>].json")
     arguments = parser.parse_args()
