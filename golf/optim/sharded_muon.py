@@ -7,7 +7,6 @@ Invariant: momentum exists once, in parts; `gathered_momentum` turns it into wha
 does not know how many ranks wrote it.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,28 +48,8 @@ class ShardedMuonRule(MuonRule):
 
     sharded = True
 
-    def __init__(
-        self,
-        newton_schulz_steps: int = 5,
-        newton_schulz_dtype: str = "bfloat16",
-        nesterov: bool = True,
-        newton_schulz_coefficients: str | Sequence[Sequence[float]] = "classic",
-        row_normalise: str = "none",
-        weight_decay_placement: str = "before",
-        momentum_dtype: str = "float32",
-        square_first: bool | None = None,
-        reduce_dtype: str = "bfloat16",
-    ):
-        super().__init__(
-            newton_schulz_steps,
-            newton_schulz_dtype,
-            nesterov,
-            newton_schulz_coefficients,
-            row_normalise,
-            weight_decay_placement,
-            momentum_dtype,
-            square_first,
-        )
+    def __init__(self, *arguments: Any, reduce_dtype: str = "bfloat16", **named: Any):
+        super().__init__(*arguments, **named)
         if reduce_dtype not in ("float32", "bfloat16"):
             raise UserError(
                 f"optim.reduce_dtype={reduce_dtype}: allowed are float32, bfloat16; type optim.reduce_dtype=bfloat16"

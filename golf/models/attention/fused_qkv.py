@@ -1,9 +1,6 @@
 """Grouped-query attention with one fused matrix for queries, keys and values (record of 24 March 2026)."""
 
-from collections.abc import Callable
-from typing import Any
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from golf.models.attention.grouped_query import GroupedQueryAttention
 from golf.models.context import Context
@@ -13,21 +10,8 @@ from golf.models.layers import Linear
 class FusedQkvAttention(GroupedQueryAttention):
     """As `GroupedQueryAttention`, with c_qkv [D + 2 K E, D]: rows of the queries, then the keys', then the values'."""
 
-    def __init__(
-        self,
-        width: int,
-        num_heads: int,
-        num_kv_heads: int,
-        backend: Callable[..., Tensor],
-        qk_gain: float = 1.5,
-        values: list[Any] | None = None,
-        xsa: Callable[..., Tensor] | None = None,
-        gate: nn.Module | None = None,
-    ):
-        super().__init__(width, num_heads, num_kv_heads, backend, qk_gain, values, xsa, gate)
-        kv_width = num_kv_heads * self.head_width
+    def add_projections(self, width: int, kv_width: int) -> None:
         self.sizes = [width, kv_width, kv_width]
-        del self.c_q, self.c_k, self.c_v
         self.c_qkv = Linear(width, sum(self.sizes))
 
     def project(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:

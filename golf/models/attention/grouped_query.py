@@ -47,13 +47,16 @@ class GroupedQueryAttention(nn.Module):
         if num_heads % num_kv_heads:
             raise UserError(f"model.num_kv_heads={num_kv_heads} must divide model.num_heads={num_heads}")
         self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, width // num_heads
-        kv_width = num_kv_heads * self.head_width
-        self.c_q = Linear(width, width)
-        self.c_k = Linear(width, kv_width)
-        self.c_v = Linear(width, kv_width)
+        self.add_projections(width, num_kv_heads * self.head_width)
         self.proj = Linear(width, width, zero=True)
         self.q_gain = nn.Parameter(torch.full((num_heads,), qk_gain))
         self.backend, self.values, self.xsa, self.gate = backend, values, xsa, gate
+
+    def add_projections(self, width: int, kv_width: int) -> None:
+        """The matrices that `project` uses."""
+        self.c_q = Linear(width, width)
+        self.c_k = Linear(width, kv_width)
+        self.c_v = Linear(width, kv_width)
 
     def heads(self, x_BTC: Tensor) -> Tensor:
         """[B, T, heads * E] -> [B, heads, T, E]."""
