@@ -37,16 +37,19 @@ class TrainingTokens:
     Args:
         order: an option of data/order, called with shards and sizes. The records take the shuffled one.
         batches: how many, over all ranks. rows: of each, as long as training's.
+        first_rank_of: take only the batches that the first of so many ranks would see (the records' rank-local
+            Hessians, 8 there: a known fault); 1 = batches of the whole order.
     """
 
     on_training_clock = True
 
-    def __init__(self, order: Callable[..., TokenStream], batches: int = 16, rows: int = 48):
-        if batches < 1 or rows < 1:
+    def __init__(self, order: Callable[..., TokenStream], batches: int = 16, rows: int = 48, first_rank_of: int = 1):
+        if batches < 1 or rows < 1 or first_rank_of < 1:
             raise UserError(
-                f"quant.calibration: batches={batches} rows={rows} must be positive: type quant.calibration.batches=16"
+                f"quant.calibration: batches={batches} rows={rows} first_rank_of={first_rank_of} must be positive: "
+                "type quant.calibration.batches=16"
             )
-        self.order, self.batches, self.rows = order, batches, rows
+        self.order, self.batches, self.rows, self.first_rank_of = order, batches, rows, first_rank_of
 
     def token_batches(self, shards: Shards, seq_len: int, rank: int = 0, world: int = 1) -> Iterator[Tensor]:
         """Token ids [B, T] of this rank's batches."""
@@ -55,6 +58,11 @@ class TrainingTokens:
             raise UserError(
                 f"{world} ranks cannot share {self.batches} calibration batches: type quant.calibration.batches={world}"
             )
+        if self.first_rank_of > 1:
+            stream = self.order(shards, self.first_rank_of * self.rows * seq_len, seq_len, self.first_rank_of)
+            for index in range(rank, self.batches, world):
+                yield stream.batch(index, 0, self.first_rank_of).inputs_BT.view(-1, seq_len)
+            return
         stream = self.order(shards, self.batches * self.rows * seq_len, seq_len, self.batches)
         for index in range(self.batches // world):
             yield stream.batch(index, rank, world).inputs_BT.view(-1, seq_len)

@@ -72,6 +72,26 @@ def test_ranks_share_the_batches_of_training_data(net, shards):
         list(source.token_batches(train, 16, 0, 3))
 
 
+def test_batches_of_one_rank_among_several(net, shards):
+    """The records' rank-local Hessians: what rank 0 of two sees, whoever collects it."""
+    train = Shards(sorted(shards.glob("fineweb_train_*")), 48)
+
+    def order(*sizes):
+        return ShuffledStream(*sizes, ranks=2)
+
+    source = TrainingTokens(order, batches=4, rows=3, first_rank_of=2)
+    stream = order(train, 2 * 3 * 16, 16, 2)
+    expected = [stream.batch(index, 0, 2).inputs_BT for index in range(4)]
+    found = list(source.token_batches(train, 16))
+    assert len(found) == 4
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    assert not torch.equal(found[0], next(TrainingTokens(order, batches=4, rows=3).token_batches(train, 16))[:3])
+    parts = [list(source.token_batches(train, 16, rank, 2)) for rank in (0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(found, [parts[0][0], parts[1][0], parts[0][1], parts[1][1]]))
+    with pytest.raises(UserError, match="first_rank_of=0"):
+        TrainingTokens(order, first_rank_of=0)
+
+
 def test_validation_shards_are_refused(net, shards):
     source = TrainingTokens(ShuffledStream, batches=2, rows=1)
     with pytest.raises(VerificationFailed, match="never sees validation data"):
