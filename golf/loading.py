@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.build import build
-from golf.data.tokenizer import PURE_BYTES, PureByteTokenizer, load_tokenizer
+from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer_kinds import PURE_BYTES, PureByteTokenizer
 from golf.errors import UserError
 
 

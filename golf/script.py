@@ -25,8 +25,10 @@ from golf.codec.artifact import pack, read_artifact_with
 from golf.codec.container import only_codec
 from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
+from golf.data.sidecar import byte_counter
 from golf.data.stream import TokenStream
-from golf.data.tokenizer import Tokenizer, load_tokenizer
+from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
 from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
@@ -261,7 +263,7 @@ class ProgramRun:
         """Score a network with the program's protocols (or the first) and print one line for each."""
         plan = self.program.evaluation
         tokens = Shards(self.val_paths, net.vocab_size).read_all()
-        table = self.tokenizer.byte_table()
+        table = byte_counter(self.tokenizer, self.val_paths)
         train_seq_len = self.program.stream.keywords["seq_len"]
         for name, evaluator in list(plan.evaluators(train_seq_len).items())[: 1 if first_only else None]:
             result = evaluate(

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from golf.data.accounting import TOTALS, add_totals, document_totals, encode_counted, has_sidecar
+from golf.data.bytes import ByteTable
 from golf.data.manifest import describe_files, read_manifest, write_manifest
 from golf.data.overlap import OverlapReport, check_overlap
 from golf.data.shards import (
@@ -24,8 +26,10 @@ from golf.data.shards import (
     validation_shards,
     write_shard,
 )
+from golf.data.sidecar import ByteSidecar, byte_counter
 from golf.data.stream import TokenStream
-from golf.data.tokenizer import Tokenizer, load_tokenizer, normalisation_report
+from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import UserError
 
 SHARD_TOKENS = 100_000_000
@@ -47,6 +51,10 @@ class PreparedData:
 
     def tokenizer(self, vocab_size: int | None = None) -> Tokenizer:
         return load_tokenizer(self.tokenizer_path, vocab_size)
+
+    def byte_counter(self, vocab_size: int | None = None) -> ByteTable | ByteSidecar:
+        """What a score divides by: the tokenizer's byte table, or the validation split's sidecar."""
+        return byte_counter(self.tokenizer(vocab_size), self.val_paths)
 
 
 class Dataset(Protocol):
@@ -155,15 +163,16 @@ def write_text_dataset(
     """
     tokens_by_file: dict[str, int] = {}
     splits: dict[str, dict[str, Any]] = {}
-    table = tokenizer.byte_table()
     with open(folder / DOCUMENTS_NAME, "w", encoding="utf-8") as file:
         for split in ("val", "train"):
             for text in documents[split]:
                 file.write(json.dumps({"text": text}) + "\n")
-            tokens = encode_documents(tokenizer, documents[split])
+            tokens, counts, totals = encode_documents(tokenizer, documents[split])
             tokens_by_file |= write_split(folder, split, tokens, shard_tokens)
-            splits[split] = {"tokens": len(tokens), "token_bytes": int(table.count_stream(tokens).sum())}
-            splits[split] |= normalisation_report(tokenizer, list(documents[split]))
+            if split == "val" and has_sidecar(tokenizer):
+                tokens_by_file |= write_split(folder, "val_bytes", counts, shard_tokens)
+            splits[split] = {"tokens": len(tokens), "token_bytes": int(counts[1:].sum()), **totals}
+            splits[split]["exact"] = totals["inexact_documents"] == 0
     write_manifest(
         folder,
         {
@@ -175,9 +184,17 @@ def write_text_dataset(
     )
 
 
-def encode_documents(tokenizer: Tokenizer, documents: Sequence[str]) -> np.ndarray:
-    """[BOS, tokens of document] for every document, one after the other, uint16 [N]."""
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """([BOS, tokens of document] for every document uint16 [N], bytes of each token int64 [N], totals of bytes)."""
     if not documents:
         raise UserError("a split has no documents; use a larger source or another data.validation_fraction")
-    pieces = [np.array([tokenizer.bos_id, *tokenizer.encode(text)], dtype=np.uint16) for text in documents]
-    return np.concatenate(pieces)
+    table = tokenizer.byte_table()
+    tokens: list[np.ndarray] = []
+    counts: list[np.ndarray] = []
+    totals = dict.fromkeys(TOTALS, 0)
+    for text in documents:
+        ids, token_bytes = encode_counted(tokenizer, table, text)
+        tokens.append(np.array([tokenizer.bos_id, *ids], dtype=np.uint16))
+        counts.append(np.concatenate([[0], token_bytes]))
+        totals = add_totals(totals, document_totals(tokenizer, text, ids, int(token_bytes.sum())))
+    return np.concatenate(tokens), np.concatenate(counts), totals

@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from golf.data.atomic import build_folder_once
+from golf.data.byte_bpe import TIKTOKEN_SUFFIX
 from golf.data.dataset import PreparedData, ShardedDataset, write_text_dataset
 from golf.data.docstrings import StandardLibraryDocstrings
 from golf.data.manifest import is_complete
 from golf.data.sentencepiece_training import SENTENCEPIECE_FLAGS, train_sentencepiece
 from golf.data.stream import SequentialStream, TokenStream
-from golf.data.tokenizer import (
-    AUTOMATIC,
-    PURE_BYTES,
-    Tokenizer,
-    load_tokenizer,
-    pure_byte_description,
-    read_tokenizer_file,
-)
+from golf.data.tokenizer import AUTOMATIC, load_tokenizer
+from golf.data.tokenizer_kinds import PURE_BYTES, Tokenizer, pure_byte_description, read_tokenizer_file
 from golf.data.wheel_text import SourceUnavailable
 from golf.errors import UserError
 
@@ -162,7 +157,8 @@ class SampleCorpus(ShardedDataset):
         elif self.tokenizer == PURE_BYTES:
             name, content = "tokenizer.json", pure_byte_description()
         else:
-            name = "tokenizer.json" if self.tokenizer.endswith(".json") else "tokenizer.model"
+            suffix = Path(self.tokenizer).suffix
+            name = f"tokenizer{suffix if suffix in ('.json', TIKTOKEN_SUFFIX) else '.model'}"
             content = read_tokenizer_file(self.tokenizer)
         (folder / name).write_bytes(content)
         return load_tokenizer(str(folder / name), self.vocab_size)

@@ -21,7 +21,8 @@ from golf.data.atomic import build_folder_once
 from golf.data.dataset import PreparedData, ShardedDataset, write_split
 from golf.data.manifest import describe_files, write_manifest
 from golf.data.stream import SequentialStream, TokenStream
-from golf.data.tokenizer import AUTOMATIC, BOS_ID, BYTE_OFFSET, load_tokenizer, synthetic_description
+from golf.data.tokenizer import AUTOMATIC, load_tokenizer
+from golf.data.tokenizer_kinds import BOS_ID, BYTE_OFFSET, synthetic_description
 from golf.errors import UserError
 
 STATIONARY_TOLERANCE = 1e-13

@@ -144,7 +144,7 @@ def open_session(
         qat=build_optional(config["qat"]),
         evaluation=evaluation,
         validation_tokens=tokens,
-        byte_table=prepared.tokenizer(vocab_size).byte_table(),
+        byte_table=prepared.byte_counter(vocab_size),
         device=device,
         say=say,
         rank=rank,

@@ -62,7 +62,7 @@ def smoke_run(tiny_run, tmp_path_factory):
 def text_run(tiny_run, tmp_path_factory):
     """A packed run on text as bytes: it has seen one sentence until it knows it."""
     from golf.data.dataset import write_text_dataset
-    from golf.data.tokenizer import PureByteTokenizer, pure_byte_description
+    from golf.data.tokenizer_kinds import PureByteTokenizer, pure_byte_description
 
     folder = tmp_path_factory.mktemp("text")
     (folder / "tokenizer.json").write_bytes(pure_byte_description())

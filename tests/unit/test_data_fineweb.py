@@ -11,7 +11,7 @@ from golf.data.fineweb import FinewebShards
 from golf.data.overlap import check_overlap
 from golf.data.sentencepiece_training import train_sentencepiece
 from golf.data.shards import write_shard
-from golf.data.tokenizer import pure_byte_description
+from golf.data.tokenizer_kinds import pure_byte_description
 from golf.errors import UserError
 
 TRAIN, VALIDATION = "fineweb_train_000000.bin", "fineweb_val_000000.bin"

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from golf.data.accounting import normalisation_report
 from golf.data.bytes import byte_table_from_sentencepiece
 from golf.data.sentencepiece_training import train_sentencepiece
-from golf.data.tokenizer import load_tokenizer, normalisation_report, synthetic_description
+from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer_kinds import synthetic_description
 from golf.errors import UserError
 
 WORDS = ["the", "golf", "ball", "rolls", "over", "grass", "stops", "2026", "hole", "nine", "café", "naïve", "wind"]
