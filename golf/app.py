@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -143,8 +144,16 @@ def _conclude(run: Any, loggers: list[Any]) -> dict[str, Any]:
     summary, artifact = write_summary(run), run.artifact(run.config["export"])
     if audit_run(run) is not None:
         summary = write_summary(run)
-    finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None)
+    finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None, _sensitivity(run))
     return summary
+
+
+def _sensitivity(run: Any) -> dict[str, Any]:
+    """The table of the run's own export, if it was quantised."""
+    path = run.path / "stages" / "quantise" / "sensitivity.json"
+    if not path.is_file():
+        return {}
+    return {run.config["export"]: json.loads(path.read_text(encoding="utf-8"))["tensors"]}
 
 
 def report(run: Any, summary: dict[str, Any]) -> None:
@@ -187,13 +196,21 @@ def export(config: Any) -> float | None:
             merged[group] = options[group]
     if options["budget"]["limit_bytes"] is not None:
         merged["budget"] = {**run.config["budget"], "limit_bytes": options["budget"]["limit_bytes"]}
-    name = options["export"] or _export_name(current_job().overrides)
+    name, tokens = options["export"] or _export_name(current_job().overrides), options["sensitivity"]["tokens"]
+    if tokens < 0:
+        raise UserError(f"sensitivity.tokens={tokens} must be at least 0: type sensitivity.tokens=65536")
+    if tokens and not options["export"] and name == "again":
+        name = run.config["export"]  # nothing else was asked for: the run's own export
     if options["fit"].get("margin_bytes") is not None:
         from golf.config.build import build
         from golf.pipeline.fit import fit_export
 
         merged = fit_export(run, name, merged, build(options["fit"]), options["submission"])
     export_run(run, name, merged, options["through"], options["submission"], options["upstream_ptz"])
+    if tokens:
+        from golf.pipeline.sensitivity import measure_sensitivity
+
+        measure_sensitivity(run, name, merged, tokens)
     if options["verify_code"]:
         from golf.submission.verify import verify_submission
 
@@ -289,7 +306,7 @@ def _start_ranks(folder: Path, devices: int, as_child: bool) -> None:
 
 def _export_name(overrides: Iterable[str]) -> str:
     """A name made of what was overridden: quant=int6_rows codec=lzma → int6_rows-lzma."""
-    skipped = ("run", "export", "through", "submission", "objective")
+    skipped = ("run", "export", "through", "submission", "objective", "sensitivity")
     parts = []
     for override in overrides:
         key, _, value = override.partition("=")

@@ -41,6 +41,7 @@ def write_summary(run: RunFolder) -> dict[str, Any]:
         "hardware": train.get("hardware"),
         "rules": _rules(run),
         "exports": exports,
+        "fits": _fits(run),
     }
     summary["limit_bytes"] = summary["limit_bytes"] or run.config["budget"]["limit_bytes"]
     write_atomically(run.path / "summary.json", json.dumps(summary, indent=1))
@@ -98,6 +99,15 @@ def _export(run: RunFolder, name: str, below: list[dict[str, Any]]) -> dict[str,
     extra = [evaluation for evaluation in _evaluations(run, name) if evaluation not in scored]
     fields = {field: packed.get(field) for field in EXPORT_FIELDS}
     return {"ladder": below + scored, "evaluations": extra, "sha256": packed.get("sha256"), **fields}
+
+
+def _fits(run: RunFolder) -> dict[str, Any]:
+    """Tables of the fit ladder by export, those that did not come to fit included."""
+    found: dict[str, Any] = {}
+    for path in sorted((run.path / "artifact").glob("*/fit.json")):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        found[path.parent.name] = {key: table.get(key) for key in ("target_bytes", "fits", "scored_on", "rungs")}
+    return found
 
 
 def _evaluations(run: RunFolder, name: str) -> list[dict[str, Any]]:

@@ -34,7 +34,17 @@ class TraceRanked:
             self.always, self.names = re.compile(always), re.compile(names)
         except re.error as error:
             raise UserError(f"quant.mixed: '{error.pattern}' is no regular expression ({error}): escape it") from error
-        self.fine, self.keep = fine, keep
+        self.grids, self.keep = [fine], keep
+
+    def assigned(
+        self,
+        grids: Sequence[Any],
+        candidates: Sequence[str],
+        state: Mapping[str, Tensor],
+        hessians: Mapping[str, Tensor],
+    ) -> dict[str, int]:
+        """The number of the grid (there is one, `fine`) of each tensor that gets it."""
+        return dict.fromkeys(self.chosen(candidates, hessians), 0)
 
     def chosen(self, candidates: Sequence[str], hessians: Mapping[str, Tensor]) -> list[str]:
         """The candidates that get `fine`, most sensitive first."""

@@ -5,8 +5,8 @@ The order, first match wins:
   2. `overrides`: regular expressions searched in the name, in the order given;
   3. at most `small_numel` elements: scalars and gates by their role, everything else by `small`;
   4. larger: by role (a scalar or gate that large is a matrix).
-With the defaults this is the baseline's rule (2026-03-17). Whole-network techniques come on top: `mixed` gives the most
-sensitive matrices another treatment, `prune` zeroes weights before, `correction` mends the worst tensors after.
+With the defaults this is the baseline's rule (2026-03-17). Whole-network techniques come on top: `mixed` gives matrices
+another treatment by their sensitivity, `prune` zeroes weights before, `correction` mends the worst tensors after.
 Invariant: every tensor has exactly one route, or it is an error.
 """
 
@@ -87,7 +87,7 @@ class QuantPlan:
         small_numel: where small ends.
         overrides: {regular expression: treatment}, stronger than role and size.
         prune: weight -> weight before quantisation (golf/quant/prune.py).
-        mixed: chooses matrices for a finer treatment (golf/quant/mixed.py).
+        mixed: chooses matrices for other treatments, by sensitivity (golf/quant/mixed.py, bit_allocation.py).
         correction: mends tensors after quantisation (golf/quant/lowrank.py).
         calibration: where the Hessians of algorithms that want them come from (golf/quant/calibrate.py).
     """
@@ -122,12 +122,12 @@ class QuantPlan:
                 ) from error
             self.overrides.append((compiled, checked_treatment(f"quant.overrides.{pattern}", treatment)))
         self.prune, self.mixed, self.correction, self.calibration = prune, mixed, correction, calibration
-        self.fine = None if mixed is None else checked_treatment("quant.mixed.fine", mixed.fine)
+        self.fine = [] if mixed is None else [checked_treatment("quant.mixed", grid) for grid in mixed.grids]
 
     def treatments(self) -> list[Treatment]:
         """Every treatment that a tensor may get."""
         overrides = [treatment for _, treatment in self.overrides]
-        return [*self.by_role.values(), self.small, *overrides, *([] if self.fine is None else [self.fine])]
+        return [*self.by_role.values(), self.small, *overrides, *self.fine]
 
     def needs_calibration(self) -> bool:
         """Whether something in the plan works with Hessians."""
@@ -171,9 +171,10 @@ class QuantPlan:
                     f"quant.overrides: '{pattern.pattern}' matches no tensor; names are {', '.join(list(state)[:3])} …"
                 )
         routes = {name: self.route(name, tensor, roles[name]) for name, tensor in state.items()}
-        if self.mixed is not None and self.fine is not None:
+        if self.mixed is not None:
             candidates = [name for name, treatment in routes.items() if treatment is self.by_role["matrix"]]
-            routes |= dict.fromkeys(self.mixed.chosen(candidates, hessians or {}), self.fine)
+            assigned = self.mixed.assigned(self.fine, candidates, state, hessians or {})
+            routes |= {name: self.fine[grid] for name, grid in assigned.items()}
         return routes
 
     def table(self, state: Mapping[str, Tensor], roles: Mapping[str, str]) -> list[PlannedTensor]:

@@ -50,6 +50,7 @@ class RunData:
     stages: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[tuple[str, int]] = field(default_factory=list)
     files_left_out: int = 0
     notes: list[str] = field(default_factory=list)
@@ -72,6 +73,7 @@ def collect(folder: Path) -> RunData:
         key: number for key, value in (rows[-1] if rows else {}).items() if (number := finite(value)) is not None
     }
     run.stages = list(_stages(run))
+    run.quantisation = _quantisation(run)
     _files(run)
     return run
 
@@ -177,6 +179,17 @@ def _stages(run: RunData) -> Iterator[dict[str, Any]]:
         found.append({**(content if isinstance(content, dict) else {}), "name": name})
     known = {stage: index for index, stage in enumerate(STAGE_ORDER)}
     yield from sorted(found, key=lambda stage: (known.get(stage["name"].split("/")[0], len(known)), stage["name"]))
+
+
+def _quantisation(run: RunData) -> dict[str, dict[str, Any]]:
+    """Fit ladder and sensitivities of each export: the table with Δ BPB where there is one, else that of quantising."""
+    root, found = run.folder / "artifact", {}
+    for place in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else ():
+        name = f"artifact/{place.name}"
+        stages = f"{name}/stages" if (place / "stages").is_dir() else "stages"
+        sensitivity = _json(run, f"{name}/sensitivity.json") or _json(run, f"{stages}/quantise/sensitivity.json")
+        found[place.name] = {"fit": _json(run, f"{name}/fit.json"), "sensitivity": sensitivity}
+    return found
 
 
 def _files(run: RunData) -> None:

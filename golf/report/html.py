@@ -17,6 +17,7 @@ from golf.report.behaviour import SCRIPT
 from golf.report.collect import REPORT_NAME, collect
 from golf.report.format import decimal, escape
 from golf.report.ladder import headline_rung
+from golf.report.quantisation import quantisation
 from golf.report.style import STYLE
 
 MAX_BYTES = 3_000_000
@@ -25,6 +26,7 @@ NAVIGATION = {
     "curves": "Training",
     "ladder": "Ladder",
     "size": "Size",
+    "quantisation": "Quantisation",
     "throughput": "Throughput",
     "stages": "Stages",
     "liveness": "Liveness",
@@ -46,6 +48,7 @@ def write_report(run_folder: Path) -> Path:
         sections.curves(run, data),
         sections.ladders(run),
         sections.sizes(run),
+        quantisation(run, data),
         sections.throughput(run, data),
         background.stages(run),
         background.liveness(run),

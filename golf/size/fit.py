@@ -8,7 +8,6 @@ Invariant: what is returned is an ordinary configuration; the table's bytes are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,17 +20,14 @@ from golf.config.build import build
 from golf.errors import GolfError, UserError
 from golf.models.exported import exported_network
 from golf.quant.prune import cheapest_code_count
-from golf.quant.rtn import quantise_rows
 from golf.quant.sensitivity import code_entropy
 from golf.quant.state import QuantisedState
+from golf.size.ranking import frozen, ranked, treatment_of
 from golf.size.rungs import (
-    FEWEST_MATRIX_BITS,
     Variant,
     checked_rungs,
     clip_variants,
     embedding_variants,
-    fewer_bits,
-    format_of,
     mixed_variants,
     prune_variants,
 )
@@ -58,7 +54,7 @@ class FitLadder:
     Args:
         margin_bytes: to stay below the limit; None = no fitting.
         rungs: of `RUNGS`, in the order in which they are taken.
-        score: also score every rung on the first protocol of `eval`.
+        score_tokens: of the training split's end, on which every rung's BPB is measured for the table; 0 = none.
         widest_clip: limit of the rung clip, a factor.
         codecs: what the rung codec tries; one whose package is missing is passed over.
     """
@@ -67,18 +63,20 @@ class FitLadder:
         self,
         margin_bytes: int | None = None,
         rungs: Sequence[str] = RUNGS,
-        score: bool = False,
+        score_tokens: int = 65_536,
         widest_clip: float = 1.5,
         codecs: Sequence[str] = ("brotli", "lzma", "range", "zpaq"),
     ):
         if margin_bytes is not None and margin_bytes < 0:
             raise UserError(f"fit.margin_bytes={margin_bytes} must be at least 0: type fit.margin_bytes=20000")
+        if score_tokens < 0:
+            raise UserError(f"fit.score_tokens={score_tokens} must be at least 0: type fit.score_tokens=65536")
         if not 1.0 <= widest_clip <= 4.0:
             raise UserError(f"fit.widest_clip={widest_clip} must be 1 to 4: type fit.widest_clip=1.5")
         for name in codecs:
             if name not in CODEC_NODES:
                 raise UserError(f"fit.codecs: '{name}' is not known: use some of {', '.join(CODEC_NODES)}")
-        self.margin_bytes, self.score, self.widest_clip = margin_bytes, score, widest_clip
+        self.margin_bytes, self.score_tokens, self.widest_clip = margin_bytes, score_tokens, widest_clip
         self.rungs, self.codecs = checked_rungs(rungs, RUNGS), list(codecs)
 
 
@@ -123,6 +121,8 @@ class Fitting:
         """Take rungs until it fits, or all of them."""
         state = self.quantised(self.config["quant"])
         self.note("as asked", "", state, self.packed(state))
+        if self.rows[-1]["total_bytes"] > self.target:
+            self.config["quant"] = frozen(self.config["quant"], self.weights, self.roles, self.hessians)
         for rung in self.ladder.rungs:
             if self.rows[-1]["total_bytes"] <= self.target:
                 break
@@ -147,14 +147,17 @@ class Fitting:
             part.numel() * (code_entropy(part) / 8 if part.dtype == torch.int8 else part.itemsize) for part in parts
         )
 
-    def packed(self, state: QuantisedState) -> int:
-        """Bytes of model and code, by packing."""
+    def packed(self, state: QuantisedState) -> dict[str, int]:
+        """Bytes of model and code by class, by packing."""
         network, codec = exported_network(self.config["model"]), build(self.config["codec"])
-        return len(artifact_bytes(state, network, self.tokenizer, codec)[0]) + self.code_bytes(self.config)
+        sizes = artifact_bytes(state, network, self.tokenizer, codec)[1]
+        code = self.code_bytes(self.config)
+        return {**sizes, "code": code} if code else sizes
 
-    def note(self, rung: str, change: str, state: QuantisedState, total: int) -> None:
+    def note(self, rung: str, change: str, state: QuantisedState, sizes: dict[str, int]) -> None:
         """Write the present configuration into the table."""
-        row = {"rung": rung, "change": change, "total_bytes": total, "relative_mse": self.error(state)}
+        row: Config = {"rung": rung, "change": change, "total_bytes": sum(sizes.values())}
+        row |= {"relative_mse": self.error(state), "bytes_by_class": sizes}
         if self.score is not None:
             row["bpb"] = self.score(state)
             first = self.rows[0]["bpb"] if self.rows else row["bpb"]
@@ -180,7 +183,8 @@ class Fitting:
         if rung == "embedding":
             return embedding_variants(quant)
         if rung == "mixed":
-            return mixed_variants(quant, self.ranked(), self.treatment_of)
+            order = ranked(quant, self.state, self.weights, self.roles, self.hessians)
+            return mixed_variants(quant, order, lambda name: treatment_of(quant, name, self.roles[name]))
         codes = {n: stored for n, stored in self.state.tensors.items() if self.roles[n] not in ("gate", "scalar")}
         return prune_variants(quant, cheapest_code_count(codes))
 
@@ -202,7 +206,8 @@ class Fitting:
             index = first_within(estimate, low, len(variants) - 1, self.target - allowance)
             self.config["quant"] = variants[index].quant
             state = self.quantised(variants[index].quant)
-            total = self.packed(state)
+            sizes = self.packed(state)
+            total = sum(sizes.values())
             if total <= self.target or index == len(variants) - 1:
                 break
             allowance, low = total - estimate(index), index + 1  # what the estimate was too low by
@@ -210,7 +215,7 @@ class Fitting:
             self.config["quant"] = before
             self.say(f"fit: {rung}: {variants[index].change} would not be smaller; left as it was")
             return
-        self.note(rung, variants[index].change, state, total)
+        self.note(rung, variants[index].change, state, sizes)
 
     def take_codec(self) -> None:
         """The codec with the fewest bytes for the state as it is."""
@@ -228,47 +233,12 @@ class Fitting:
         before, earlier = self.config["codec"], self.rows[-1]["total_bytes"]
         if best and CODEC_NODES[best]["_target_"] != before["_target_"]:
             self.config["codec"] = CODEC_NODES[best]
-            total = self.packed(self.state)
-            if total < earlier:
-                self.note("codec", best, self.state, total)
+            sizes = self.packed(self.state)
+            if sum(sizes.values()) < earlier:
+                self.note("codec", best, self.state, sizes)
                 return
             self.config["codec"] = before
         self.say("fit: codec: none of those tried is smaller")
-
-    # -- sensitivity ---------------------------------------------------------------------------------------------------
-    def treatment_of(self, name: str) -> Any:
-        """The node that treats a tensor in the present configuration."""
-        quant = self.config["quant"]
-        for pattern, treatment in (quant.get("overrides") or {}).items():
-            if re.search(pattern, name):
-                return treatment
-        return quant.get(self.roles[name])
-
-    def ranked(self) -> list[str]:
-        """Matrices by the error that one bit less adds per byte it saves (weighted by their inputs), least first."""
-        costs, coded = {}, self.coded()
-        for name, weight in self.weights.items():
-            node = self.treatment_of(name)
-            lower = fewer_bits(node, FEWEST_MATRIX_BITS)
-            if self.roles[name] != "matrix" or weight.ndim != 2 or name not in coded or lower is None:
-                continue
-            hessian = self.hessians.get(name)
-            inputs = 1.0 if hessian is None else hessian.diagonal().cpu().double()
-            now, then = (self.rounding_error(weight, item, inputs) for item in (node, lower))
-            costs[name] = (then - now) / weight.numel()
-        return sorted(costs, key=lambda name: (costs[name], name))
-
-    def rounding_error(self, weight: Tensor, treatment: Any, inputs: Any) -> float:
-        """Squared error of rounding to a treatment's grid, columns weighted by `inputs`."""
-        grid = format_of(treatment) or getattr(build(treatment), "format", None)
-        if grid is None:  # an algorithm that has bits and no grid to ask
-            return 0.0
-        rounded = quantise_rows(weight, grid).dequantise().double()
-        return float(((weight.double() - rounded).square() * inputs).sum())
-
-    def coded(self) -> set[str]:
-        """Names of tensors that are stored as codes."""
-        return {name for name, stored in self.state.tensors.items() if "codes" in stored.parts()}
 
 
 def first_within(size: Callable[[int], float], low: int, high: int, limit: float) -> int:

@@ -56,8 +56,8 @@ def training_text(training: Mapping[str, Any]) -> list[str]:
     return [f"training    {text} on hardware={training['hardware']}", f"            speed from {training['source']}"]
 
 
-def ladder_text(rows: Sequence[Mapping[str, Any]], target: int) -> str:
-    """The rungs of a fit: what was changed, what it came to, and what it costs."""
+def ladder_text(rows: Sequence[Mapping[str, Any]], target: int, scored_on: str | None = None) -> str:
+    """The rungs of a fit: what was changed, what it came to, and what it costs (BPB `scored_on` training data)."""
     body = [
         [
             plain(row["rung"]),
@@ -71,4 +71,34 @@ def ladder_text(rows: Sequence[Mapping[str, Any]], target: int) -> str:
         for row in rows
     ]
     header = ["rung", "change", "bytes", "room", "rel. MSE", "BPB", "Δ BPB"]
-    return aligned(header, body, flexible=1, left={0, 1})
+    table = aligned(header, body, flexible=1, left={0, 1})
+    return f"{table}\nBPB on the {scored_on}" if scored_on else table
+
+
+def sensitivity_text(found: Mapping[str, Any]) -> str:
+    """What quantisation does to each tensor, most harmful first (columns: golf/quant/sensitivity.py)."""
+
+    def harm(row: Mapping[str, Any]) -> float:
+        return -(row["relative_mse"] if row.get("delta_bpb") is None else row["delta_bpb"])
+
+    body = [
+        [
+            row["name"],
+            whole(row["elements"]),
+            "" if row["entropy_bits"] is None else f"{row['entropy_bits']:.2f}",
+            whole(row["bytes"]),
+            f"{row['relative_mse']:.2e}",
+            "" if row["relative_hessian_error"] is None else f"{row['relative_hessian_error']:.2e}",
+            "" if row["clipped"] is None else f"{row['clipped']:.2e}",
+            "" if row.get("delta_bpb") is None else f"{row['delta_bpb']:+.5f}",
+        ]
+        for row in sorted(found["tensors"], key=harm)
+    ]
+    header = ["tensor", "elements", "bits", "bytes", "rel. MSE", "rel. H error", "clipped", "Δ BPB"]
+    lines = [aligned(header, body, flexible=0, left={0})]
+    if found.get("scored_on"):
+        lines.append(
+            f"Δ BPB: only this tensor quantised; all together {found['delta_bpb']:+.5f} from {found['bpb']:.5f}"
+        )
+        lines.append(f"on the {found['scored_on']}")
+    return "\n".join(lines)

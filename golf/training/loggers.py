@@ -146,16 +146,22 @@ def tensorboard_logger(
         raise UserError("logger=tensorboard needs a package: type pip install tensorboard") from error
 
 
-def finish_loggers(loggers: list[Any], ladder: list[dict[str, Any]], artifact: Path | None) -> None:
+def finish_loggers(
+    loggers: list[Any],
+    ladder: list[dict[str, Any]],
+    artifact: Path | None,
+    sensitivity: dict[str, list[dict[str, Any]]] | None = None,
+) -> None:
     """Hand the ladder and the packed artifact to the loggers that keep such things, then close them.
 
+    `sensitivity`: lines of the table of sensitivities (golf/quant/sensitivity.py) by export, for W&B.
     Called while an error is on its way, it closes the W&B run as failed.
     """
     failed = sys.exc_info()[0] is not None
     values = {f"ladder/{rung['stage']}/{key}": rung[key] for rung in ladder for key in ("bpb", "nats_per_token")}
     for logger in loggers:
         if type(logger).__name__ == "WandbLogger":
-            _finish_wandb(logger, values, artifact)
+            _finish_wandb(logger, values, artifact, sensitivity or {})
         elif type(logger).__name__ == "TensorBoardLogger":
             if values:
                 logger.log_metrics(values, step=0)
@@ -165,10 +171,16 @@ def finish_loggers(loggers: list[Any], ladder: list[dict[str, Any]], artifact: P
         wandb.finish(exit_code=int(failed))
 
 
-def _finish_wandb(logger: Any, values: dict[str, float], artifact: Path | None) -> None:
+def _finish_wandb(
+    logger: Any, values: dict[str, float], artifact: Path | None, sensitivity: dict[str, list[dict[str, Any]]]
+) -> None:
     import wandb
 
     logger.experiment.summary.update(values)
+    for export, lines in sensitivity.items():
+        columns = list(dict.fromkeys(name for line in lines for name in line))
+        table = wandb.Table(columns=columns, data=[[line.get(name) for name in columns] for line in lines])
+        logger.experiment.log({f"sensitivity/{export}": table})
     if artifact is not None and getattr(logger, "log_model_at_end", False):
         upload = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
         upload.add_file(str(artifact))

@@ -165,7 +165,7 @@ def test_sensitivity_says_what_rounding_does():
         (lambda: MagnitudePruning(names="("), "regular expression"),
         (lambda: TraceRanked("int6_rows", -1), "quant.mixed.keep=32"),
         (lambda: TraceRanked("int6_rows", always="("), "regular expression"),
-        (lambda: QuantPlan(mixed=TraceRanked("int66")), "quant.mixed.fine"),
+        (lambda: QuantPlan(mixed=TraceRanked("int66")), "quant.mixed"),
     ],
 )
 def test_what_is_refused(make, said):
