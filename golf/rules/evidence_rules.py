@@ -9,8 +9,8 @@ from golf.rules.byte_fingerprint import tokens_per_byte
 from golf.rules.facts import Facts
 from golf.rules.rule import HOUSE, MAINTAINERS, README, Rule
 from golf.rules.size_rules import seed_results, sizes_claimed
-from golf.rules.statistics import welch
 from golf.rules.verdict import RECORD, Verdict, cannot_tell, failed, not_applicable, passed
+from golf.stats.gain import welch
 
 if TYPE_CHECKING:
     from golf.rules.profile import Profile

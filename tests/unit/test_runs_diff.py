@@ -11,7 +11,7 @@ import yaml
 
 from golf import cli
 from golf.config.compose import compose
-from golf.runs import ABSENT, differences
+from golf.runs.diff import ABSENT, differences
 
 
 def run(capsys, *argv):
@@ -86,7 +86,7 @@ def test_differences_are_symmetric_and_exact():
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "type golf runs --help"),
+        (["dif"], "type golf runs --help"),
         (["diff", "baseline"], "type golf runs diff --help"),
         (["diff", "baseline", "sq2048"], "nearest: seq2048"),
         (["diff", "baseline", "."], "not a run"),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any
 
 from golf.config.code import to_value
 from golf.config.nearest import offer
@@ -39,26 +39,18 @@ class Difference:
         return {"group": self.group, "key": self.key, "only": None if len(sides) == 2 else next(iter(sides)), **sides}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog.removeprefix('golf ')}: {message}; type {self.prog} --help")
-
-
-def parser() -> argparse.ArgumentParser:
-    top = _Parser("golf runs", description="Runs and experiments side by side.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="diff", parser_class=_Parser)
+def add_parser(commands: Any) -> None:
     diff = commands.add_parser("diff", help="what differs between two resolved configs", description=__doc__)
     diff.add_argument("left", metavar="A", help=FORMS)
     diff.add_argument("right", metavar="B", help="the same")
     diff.add_argument("--config-dir", type=Path, action="append", default=[], help="a further folder with groups")
     diff.add_argument("--json", action="store_true", help="machine-readable output")
     diff.add_argument("--parameters", action="store_true", help="count the parameters of both (takes two seconds)")
-    return top
+    diff.set_defaults(run=run)
 
 
-def main(argv: Sequence[str]) -> int:
-    """`golf runs …`: exit code 0, with or without differences."""
-    arguments = parser().parse_args(list(argv))
+def run(arguments: argparse.Namespace) -> int:
+    """`golf runs diff`: exit code 0, with or without differences."""
     sides = [load(text, arguments.config_dir) for text in (arguments.left, arguments.right)]
     found = differences(*sides, parameters=arguments.parameters)
     if arguments.json:
