@@ -51,7 +51,7 @@ class ByteTable:
         """The first two bytes of U+2581 wait for the third: 1 if it is one, else what they are worth with their own."""
         first, second, third = self.spelled_space
         begins, goes_on = target_ids == first, (previous_ids == first) & (target_ids == second)
-        two_back = np.concatenate([[False], goes_on[:-1]])
+        two_back = np.concatenate([[False], goes_on])[:-1]
         counts[(previous_ids == first) & ~goes_on] += 1
         counts[two_back] += 2
         counts[two_back & (target_ids == third)] = 1

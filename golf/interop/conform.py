@@ -20,11 +20,6 @@ from golf.errors import UserError, VerificationFailed
 # Files that describe vectors without being one.
 DESCRIPTIONS = ("sensitivity", "grads")
 
-# Component files of techniques that golf does not have: keys of their content -> what they are.
-FOREIGN_COMPONENTS = {
-    "caseops": "CaseOps text transform",
-}
-
 Job = tuple[str, Callable[[], list[Any]]]
 
 
@@ -106,6 +101,7 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
     from golf.interop import (
         conform_arch,
         conform_artifacts,
+        conform_caseops,
         conform_data,
         conform_gptq,
         conform_models,
@@ -127,8 +123,8 @@ def component_check(path: Path) -> Callable[[Path, Path | None], list[Any]]:
         return conform_ttt.check_ttt
     if isinstance(content, dict) and conform_tilt.is_tilt(content):
         return conform_tilt.check_tilt
-    if path.stem in FOREIGN_COMPONENTS:
-        return lambda _, __: foreign_component(path, FOREIGN_COMPONENTS[path.stem])
+    if isinstance(content, dict) and conform_caseops.is_caseops(content):
+        return conform_caseops.check_caseops
     if isinstance(content, dict) and (found := conform_gptq.component_check(content)):
         return found
     if "tokenizers" in keys:
