@@ -246,7 +246,8 @@ def main_train() -> None:
 def _training_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that training depends on: its manifest is valid for exactly these values."""
     groups = ("model", "data", "optim", "schedule", "average", "qat", "budget", "seed", "init_from", "ckpt_path")
-    return {group: config[group] for group in groups}
+    sparsity = {"sparsity": config["sparsity"]} if config.get("sparsity") else {}  # {} in runs from before it
+    return {group: config[group] for group in groups} | sparsity
 
 
 def _require_same_config(run: Any, overrides: list[str]) -> None:

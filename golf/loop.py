@@ -136,6 +136,7 @@ def train(
     on_step: Callable[[int, Tensor], None] | None = None,
     validate: Callable[[int], None] | None = None,
     validate_every: int = 0,
+    sparsity: Any = None,
 ) -> int:
     """Train until the clock says stop; returns the number of optimizer steps done.
 
@@ -146,6 +147,8 @@ def train(
     model.train()
     if average is not None:
         average.start(model)
+    if sparsity is not None:
+        sparsity.attach(model, optimizer)
     clock.start()
     while not clock.should_stop(step):
         progress = clock.progress(step)
@@ -153,6 +156,8 @@ def train(
         model.set_progress(progress)
         if qat is not None:
             qat.set_progress(progress)
+        if sparsity is not None:
+            sparsity.set_progress(progress)
         losses = []
         for micro in range(accumulate):
             batch = stream.batch(step * accumulate + micro, rank, world)

@@ -61,6 +61,7 @@ class Program:
     evaluation: EvaluationPlan
     average: Ema | None = None
     qat: Any = None
+    sparsity: Any = None
     data_folder: str = "data"
     tokenizer: str = "auto"
     tokenizer_sha256: str = ""
@@ -175,12 +176,17 @@ class ProgramRun:
                 on_step=on_step,
                 validate=validate,
                 validate_every=program.validate_every_steps,
+                sparsity=program.sparsity,
             )
         except StepsDone:
             return net, {}
         self.say(f"trained steps:{steps} train_time:{clock.read() * 1e3:.0f}ms")
         weights = net.state_dict()
-        return net, weights if program.average is None else {**weights, **program.average.average(net)}
+        if program.average is not None:
+            averaged = program.average.average(net)
+            kept = averaged if program.sparsity is None else program.sparsity.keep_zeros(net, averaged)
+            weights = {**weights, **kept}
+        return net, weights
 
     def _clock(self, tokens_per_step: int) -> BudgetClock:
         budget = self.program.budget

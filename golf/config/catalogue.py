@@ -14,7 +14,8 @@ from golf.config.nearest import offer
 from golf.errors import UserError
 
 # The order in which people meet the groups; others follow by name.
-ORDER = ("experiment", "model", "optim", "quant", "eval", "data", "tokenizer", "schedule", "average", "qat", "codec")
+ORDER = ("experiment", "model", "optim", "quant", "eval", "data", "tokenizer", "schedule")
+ORDER += ("average", "qat", "sparsity", "codec")
 
 
 @dataclass(frozen=True)

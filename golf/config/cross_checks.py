@@ -284,6 +284,26 @@ def qat_start(config: Config) -> list[str]:
     return lines
 
 
+def sparsity_stages(config: Config) -> list[str]:
+    """Pruning begins after the start, ends within the run, and on a grid that has a zero for every weight."""
+    if get(config, "sparsity._target_") != "golf.quant.gradual_pruning.GradualPruning":
+        return []
+    lines = []
+    at, until, share = (number(config, f"sparsity.{key}") for key in ("at", "until", "share"))
+    if at is None or until is None or not 0 < at < until <= 1:
+        lines.append(
+            f"sparsity.at={at} and sparsity.until={until} must be 0 < at < until <= 1 (shares of the budget); "
+            "type sparsity.at=0.2 sparsity.until=0.8"
+        )
+    if share is None or not 0 < share < 1:
+        lines.append(f"sparsity.share={share} must be above 0 and below 1; type sparsity.share=0.5")
+    if str(get(config, "quant.matrix._target_")).startswith("golf.quant.trellis"):
+        lines.append(
+            "a trellis has no zero in half of its states, so pruned weights would come back; type quant=int6_rows"
+        )
+    return lines
+
+
 CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     moved_keys,
     non_positive,
@@ -300,6 +320,7 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     vocabulary,
     model_parts,
     qat_start,
+    sparsity_stages,
     monitors,
     starts,
 ]

@@ -17,6 +17,7 @@ from golf.pipeline.run_folder import RunFolder, speaker
 from golf.training.callbacks.base import GolfCallback, Together
 from golf.training.callbacks.budget import BudgetCallback
 from golf.training.callbacks.restore import RestoreCallback
+from golf.training.callbacks.sparsity import SparsityCallback
 from golf.training.checkpointing import find_checkpoint, load_weights, read_checkpoint, save_weights
 from golf.training.datamodule import GolfDataModule
 from golf.training.device import describe_hardware, peak_flops, torch_device
@@ -59,7 +60,7 @@ def train_run(run: RunFolder, folder: Path) -> tuple[Iterable[Path], dict[str, A
     save_weights(session.net.state_dict(), outputs[0])
     if session.average is not None:
         outputs.append(folder / "average.safetensors")
-        save_weights(session.average.average(session.net), outputs[1])
+        save_weights(session.averaged(), outputs[1])
     return outputs, _result(session), loggers
 
 
@@ -93,8 +94,9 @@ def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
 
 
 def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
-    """Golf's callbacks as one, then the others in their order; the budget clock and restoring are always among them."""
-    built = [build(node) for node in nodes.values() if node and "_target_" in node] + [RestoreCallback()]
+    """Golf's callbacks as one, then the others in their order; what no run can do without is always among them."""
+    built = [build(node) for node in nodes.values() if node and "_target_" in node]
+    built += [RestoreCallback(), SparsityCallback()]
     if not any(isinstance(callback, BudgetCallback) for callback in built):
         built.append(BudgetCallback())
     own = [callback for callback in built if isinstance(callback, GolfCallback)]

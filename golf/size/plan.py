@@ -134,6 +134,7 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     net, plan, codec = network_of(config), build(config["quant"]), build(config["codec"])
     roles, state = roles_of(net), exported_state(net, net.state_dict())
     routed = plan.table(state, roles)
+    sparsity = build(config["sparsity"]) if (config.get("sparsity") or {}).get("_target_") else None
     library = read_library(runs) if runs is not None else []
     flops = training_flops_per_token(net, config["data"]["seq_len"])
     step = step_seconds(config, option, flops, library, hardware_line(config))
@@ -143,11 +144,14 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     try:
         with torch.no_grad():
             weights = prior_weights(state, roles, config, training.steps)
+            if sparsity is not None:  # zeros cost what the codec makes of them
+                sparsity.prune(weights, roles)
             quantised = plan.quantise(weights, roles)
     finally:
         torch.set_num_threads(threads)
     parameters = sum(p.numel() for p in net.parameters())
-    rate_of = measured_rates(library, codec.name, parameters, training.tokens or 0)
+    dense = [] if sparsity is not None else library  # runs whose bytes tell nothing about zeros are left out
+    rate_of = measured_rates(dense, codec.name, parameters, training.tokens or 0)
     network, tokenizer = exported_network(config["model"]), {"kind": "", "vocab_size": 0, "sha256": "0" * 64}
     forecast = forecast_artifact(quantised, network, tokenizer, codec, rate_of=rate_of)
     code = code_bytes(config)

@@ -93,6 +93,7 @@ def program_expression(
         "stream": {**data["order"], **stream},
         "average": config["average"],
         "qat": config["qat"],
+        "sparsity": config.get("sparsity"),  # runs from before there was such a group have none
         "quant": config["quant"],
         "codec": config["codec"],
         "evaluation": config["eval"],

@@ -50,6 +50,7 @@ class Session:
     clock: BudgetClock
     average: Any
     qat: Any
+    sparsity: Any
     evaluation: Any
     validation_tokens: np.ndarray
     byte_table: Any
@@ -66,6 +67,11 @@ class Session:
     statistics: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, Any] = field(default_factory=dict)  # scheduled values of the current step
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The average of the weights, with the zeros that a sparse network has."""
+        found = self.average.average(self.net)
+        return found if self.sparsity is None else self.sparsity.keep_zeros(self.net, found)
 
     @property
     def accumulate(self) -> int:
@@ -142,6 +148,7 @@ def open_session(
         clock=clock,
         average=build_optional(config["average"]),
         qat=build_optional(config["qat"]),
+        sparsity=build_optional(config.get("sparsity")),
         evaluation=evaluation,
         validation_tokens=tokens,
         byte_table=prepared.byte_counter(vocab_size),

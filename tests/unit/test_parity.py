@@ -32,6 +32,8 @@ RECURRENCE = (
     *("model.mlp_mult=1",),
 )
 
+SPARSE = ("sparsity=gradual", "sparsity.share=0.6", "sparsity.every_steps=3")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -68,6 +70,7 @@ def reference(run: RunFolder, warm_up_steps: int = 0, validate_every: int = 0) -
         on_step=lambda step, loss: losses.append(float(loss)),
         validate=validate,
         validate_every=validate_every,
+        sparsity=session.sparsity,
     )
     return losses, session
 
@@ -97,6 +100,7 @@ def lightning(run: RunFolder) -> tuple[list[float], dict[str, torch.Tensor], dic
         ("loop_by_fraction", [*FLOAT32, *LOOP, "model.depth.passes=[2,3]", "model.depth.at=[0.25,0.5]"]),
         ("loop_by_step", [*FLOAT32, *LOOP, "model.depth.at=0", "model.depth.start_step=7"]),
         ("recurrence", [*FLOAT32, *RECURRENCE]),
+        ("sparse", [*FLOAT32, *SPARSE]),
     ],
 )
 def test_the_two_paths_are_bit_equal(folder, name, overrides):
@@ -107,7 +111,7 @@ def test_the_two_paths_are_bit_equal(folder, name, overrides):
     assert len(losses) == STEPS
     assert losses == expected
     assert all(torch.equal(weights[key], value) for key, value in session.net.state_dict().items())
-    own = session.average.average(session.net)
+    own = session.averaged()
     assert own.keys() == average.keys()
     assert all(torch.equal(average[key], value) for key, value in own.items())
     assert any(not torch.equal(average[key], weights[key]) for key in average)

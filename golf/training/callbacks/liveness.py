@@ -9,6 +9,7 @@ import torch
 
 from golf.files import write_atomically
 from golf.loop import to_device, training_loss
+from golf.models.roles import roles_of
 from golf.training.callbacks.base import GolfCallback
 from golf.training.toggles import forward_differences
 
@@ -49,6 +50,7 @@ class LivenessCallback(GolfCallback):
             return
         entries = self._groups(session) + self._schedules(session) + self._average(session)
         entries += self._parts(session) + self._depth(session) + self._qat(session)
+        entries += self._sparsity(session)
         write_atomically(session.folder / "liveness.json", json.dumps({"schema": 1, "techniques": entries}, indent=1))
         dead = [entry["technique"] for entry in entries if not entry["alive"]]
         if dead and not trainer.fast_dev_run:
@@ -102,6 +104,17 @@ class LivenessCallback(GolfCallback):
         entry = {"technique": "qat", "alive": self._qat_difference > 0 or bool(session.interrupted)}
         entry |= {"loss_change_at_switch": self._qat_difference, "matrices": len(session.qat.formats)}
         return [entry | ({"since": self._since["qat"]} if "qat" in self._since else {})]
+
+    def _sparsity(self, session: Any) -> list[dict[str, Any]]:
+        """The zeros that were asked for are in the weights, and most of them were put there."""
+        sparsity = session.sparsity
+        if sparsity is None:
+            return []
+        roles = roles_of(session.net)
+        before, now = (sparsity.share_of_zeros(state, roles) for state in (self._initial, session.net.state_dict()))
+        alive = now >= 0.9 * sparsity.share or bool(session.interrupted)
+        entry = {"technique": f"sparsity ({type(sparsity).__name__})", "alive": alive, "zeros": now}
+        return [entry | {"zeros_at_start": before, "wanted": sparsity.share}]
 
     def _average(self, session: Any) -> list[dict[str, Any]]:
         if session.average is None:

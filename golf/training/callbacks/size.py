@@ -44,7 +44,7 @@ class SizeForecastCallback(GolfCallback):
     def _log(self, session: Any, trainer: Any) -> None:
         session.flush_metrics()
         net = session.net
-        state = net.state_dict() if session.average is None else session.average.average(net)
+        state = net.state_dict() if session.average is None else session.averaged()
         with torch.no_grad():
             weights = {name: tensor.detach().cpu() for name, tensor in exported_state(net, state).items()}
             quantised = self._plan.quantise(weights, roles_of(net))
