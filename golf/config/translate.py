@@ -23,10 +23,12 @@ from golf.config.translate_command import PublishedCommand, read_command
 from golf.config.translate_names import DIRECT, INERT, LATER, OFF, OWN, REMARKS, SYSTEM, SYSTEM_PREFIXES
 from golf.config.translate_rules import ARCHITECTURE, Rule
 from golf.config.translate_training import TRAINING
+from golf.config.translate_ttt import NAMES as TTT_NAMES
+from golf.config.translate_ttt import test_time_training
 from golf.config.translate_view import Note, View, as_value
 from golf.errors import UserError
 
-RULES = {**ARCHITECTURE, **TRAINING}
+RULES = {**ARCHITECTURE, **TRAINING, test_time_training: TTT_NAMES}
 KNOWN = frozenset((*DIRECT, *OFF, *INERT, *OWN, *LATER, *(name for names in RULES.values() for name in names)))
 EXAMPLE = "golf translate 'NUM_LAYERS=11 torchrun --nproc_per_node=8 train_gpt.py'"
 

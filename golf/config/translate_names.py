@@ -99,7 +99,6 @@ OWN: dict[str, str] = {
 }
 
 _QUANT = "quantisation: conf/quant and export.py decide it"
-_TTT = "test-time training: conf/ttt decides it"
 LATER: dict[str, str] = dict.fromkeys(
     (
         *("MATRIX_BITS", "EMBED_BITS", "MATRIX_CLIP_SIGMAS", "EMBED_CLIP_SIGMAS", "MLP_CLIP_SIGMAS"),
@@ -110,19 +109,6 @@ LATER: dict[str, str] = dict.fromkeys(
         *("INT4_STEP",),
     ),
     _QUANT,
-)
-LATER |= dict.fromkeys(
-    (
-        *("TTT_ENABLED", "TTT_LR", "TTT_EPOCHS", "TTT_MOMENTUM", "TTT_CHUNK_TOKENS", "TTT_FREEZE_BLOCKS"),
-        *("TTT_GRAD_CLIP", "TTT_BATCH_SEQS", "TTT_BATCH_SIZE", "TTT_BETA1", "TTT_BETA2", "TTT_CHUNK_SIZE"),
-        *("TTT_EVAL_BATCHES", "TTT_EVAL_SEQ_LEN", "TTT_GRAD_STEPS", "TTT_K_LORA", "TTT_O_LORA", "TTT_MLP_LORA"),
-        *("TTT_LORA_LR", "TTT_LORA_RANK", "TTT_LORA_ALPHA", "TTT_OPTIMIZER", "TTT_WEIGHT_DECAY", "TTT_WARM_START_A"),
-        *("GLOBAL_TTT_LR", "GLOBAL_TTT_EPOCHS", "GLOBAL_TTT_MOMENTUM", "GLOBAL_TTT_BATCH_SEQS"),
-        *("GLOBAL_TTT_CHUNK_TOKENS", "GLOBAL_TTT_GRAD_CLIP", "GLOBAL_TTT_RESPECT_DOC_BOUNDARIES"),
-        *("GLOBAL_TTT_WARMUP_CHUNKS", "GLOBAL_TTT_WARMUP_START_LR"),
-        *("PHASED_TTT_ENABLED", "PHASED_TTT_NUM_PHASES", "PHASED_TTT_PREFIX_DOCS"),
-    ),
-    _TTT,
 )
 LATER |= {
     "CASEOPS_ENABLED": "the tokenizer in data.folder decides it: choose shards and a model that were made with it"

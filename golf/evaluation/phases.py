@@ -2,6 +2,8 @@
 
 Phases are exclusive: time inside an inner phase is not counted for the outer one, so the phases add up to the total.
 The limit is that of the challenge (600 seconds from loading to the last score, test-time training included); 0 = none.
+What does not fit is refused, or (`over_limit="shorten"`) learning ends in time for the rest to be scored as it stands:
+that score depends on the machine, and the record says at which target learning ended.
 """
 
 import time
@@ -14,6 +16,8 @@ from golf.errors import LimitExceeded
 PHASES = ("load", "warm-up", "score", "adapt")
 FIRST_PREDICTION = 0.1  # share of the work after which its duration is predicted
 PREDICTION_SLACK = 1.25  # a prediction this much above the limit ends the scoring before the limit is reached
+LEARNING_SHARE = 0.95  # learning ends where what is left to score would take more than this share of the limit
+OVER_LIMIT = ("refuse", "shorten")
 
 
 class EvaluationClock:
@@ -27,8 +31,10 @@ class EvaluationClock:
         limit_seconds: float = 0.0,
         synchronise: Callable[[], None] | None = None,
         now: Callable[[], float] = time.perf_counter,
+        over_limit: str = "refuse",
     ):
         self.limit_seconds, self.synchronise, self.now = limit_seconds, synchronise, now
+        self.over_limit = over_limit
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.predicted_seconds = 0.0
         self._open: list[str] = []
@@ -71,13 +77,30 @@ class EvaluationClock:
         self.predicted_seconds = used / share_done if share_done > 0 else 0.0
         if not self.limit_seconds:
             return
+        if self.over_limit == "shorten":
+            self.predicted_seconds = self.without_learning(share_done)
         sure = share_done >= FIRST_PREDICTION and self.predicted_seconds > PREDICTION_SLACK * self.limit_seconds
         if used > self.limit_seconds or sure:
             raise LimitExceeded(
                 f"scoring takes longer than eval.limit_seconds={self.limit_seconds:g}: {used:.0f} s for "
                 f"{share_done:.0%} of the targets, about {self.predicted_seconds:.0f} s for all; "
-                "type eval.limit_seconds=0 to go on without a limit"
+                f"type eval.limit_seconds=0 to go on without a limit{self._shorter()}"
             )
+
+    def _shorter(self) -> str:
+        learns = self.seconds["adapt"] > 0 and self.over_limit == "refuse"
+        return ", or eval.over_limit=shorten to end learning in time" if learns else ""
+
+    def without_learning(self, share_done: float) -> float:
+        """Seconds of all, if nothing more is learned from here on."""
+        scoring = self.seconds["score"] / share_done if share_done > 0 else 0.0
+        return self.read() + scoring * (1.0 - share_done)
+
+    def time_to_learn(self, share_done: float) -> bool:
+        """Whether learning still leaves the time to score the rest; always, unless learning may be shortened."""
+        if not self.limit_seconds or self.over_limit == "refuse":
+            return True
+        return self.without_learning(share_done) < LEARNING_SHARE * self.limit_seconds
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -23,7 +23,7 @@ from golf.models.exported import exported_network, exported_state
 from golf.models.roles import roles_of
 from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
 from golf.pipeline.run_folder import RunFolder
-from golf.pipeline.scoring import score_artifact
+from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import STAGES, Stage, run_stage
 from golf.quant.sensitivity import sensitivity_table
 from golf.quant.state import QuantisedState, same_state
@@ -160,7 +160,7 @@ def _score(
     ladder = score_artifact(
         artifact,
         data,
-        config["eval"],
+        with_clock(config["eval"], run.config),
         config["hardware"],
         config["data"]["seq_len"],
         output,

@@ -2,8 +2,9 @@
 
 A document (from its BOS to the next BOS, inclusive) is scored in chunks of C targets, each in a window of at most
 `context` tokens that ends with the chunk. The forward pass that scores a chunk is the one that is differentiated: one
-AdamW step on the mean loss of the chunk, unless it is the document's last. Documents are batched; each has its own
-adapter, so with `warm_start` off nothing crosses documents (records of 17 March, 10 April and 27 April 2026).
+AdamW step on the mean loss of the chunk, unless it is the document's last; further steps (`grad_steps`) go forward
+again, and score nothing. Documents are batched; each has its own adapter, so with `warm_start` off nothing crosses
+documents (records of 17 March, 10 April and 27 April 2026).
 """
 
 import math
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Window
 from golf.evaluation.session import DocumentSpan
+from golf.evaluation.windows import Window
 from golf.ttt.adapters import DocumentAdapters, uniform_start
 
 SEED_STRIDE = 1_000_003  # between the seeds of the draws of two runs: more than there are batches
@@ -31,6 +32,7 @@ class LoraTtt:
         batch_documents: documents that go together. order: of the batches, by number of tokens; "shortest_first" sorts
             by number of chunks (17 March), "longest_first" by tokens (10 April), "stream" leaves them as they come.
         learning_rate, betas, epsilon, weight_decay: of AdamW, decoupled; moments start at zero with every batch.
+        grad_steps: AdamW steps per scored chunk (1 in every record).
         warm_start: keep A from batch to batch, B = 0 only (23 April); else both are drawn anew.
         per_visit: an adapter for every visit of a repeated block, else one per block. seed: of the draws of A.
     """
@@ -50,13 +52,15 @@ class LoraTtt:
         betas: Sequence[float] = (0.9, 0.95),
         epsilon: float = 1e-10,
         weight_decay: float = 0.0,
+        grad_steps: int = 1,
         warm_start: bool = False,
         per_visit: bool = True,
         seed: int = 0,
     ):
         if order not in DOCUMENT_ORDERS:
             raise UserError(f"ttt.order={order}: allowed are {', '.join(DOCUMENT_ORDERS)}; type ttt.order=stream")
-        for key, value in (("rank", rank), ("chunk", chunk), ("batch_documents", batch_documents)):
+        sizes = {"rank": rank, "chunk": chunk, "batch_documents": batch_documents, "grad_steps": grad_steps}
+        for key, value in sizes.items():
             if value < 1:
                 raise UserError(f"ttt.{key}={value} must be at least 1; type ttt.{key}=8")
         if context and context < chunk:
@@ -70,7 +74,7 @@ class LoraTtt:
             per_visit,
         )
         self.learning_rate, self.betas = learning_rate, (float(betas[0]), float(betas[1]))
-        self.epsilon, self.weight_decay, self.seed = epsilon, weight_decay, seed
+        self.epsilon, self.weight_decay, self.grad_steps, self.seed = epsilon, weight_decay, grad_steps, seed
         self.draw: Callable[..., Tensor] = uniform_start
 
     # -- which documents go together ----------------------------------------------------------------------------------
@@ -117,20 +121,27 @@ class LoraTtt:
         with adapters.installed():
             for chunk in range(max(counts)):
                 rows = [row for row, count in enumerate(counts) if chunk < count]
-                learning = [chunk < counts[row] - 1 for row in rows]
+                time_left = session.may_learn()
+                learning = [time_left and chunk < counts[row] - 1 for row in rows]
                 adapters.rows = None if len(rows) == len(batch) else torch.tensor(rows, device=adapters.device)
                 width, first = self.window_shape(chunk, context)
                 windows = [self.window(batch[row], chunk, context) for row in rows]
                 with torch.set_grad_enabled(any(learning)):
                     nll_BS = session.score_rows(windows, width, first)
-                if any(learning):
-                    with session.adapting(self.chunk * sum(learning)):
-                        wanted_B = torch.tensor(learning, device=nll_BS.device)
-                        loss = (nll_BS[:, : self.chunk].mean(1) * wanted_B).sum()
-                        optimizer.zero_grad(set_to_none=True)
-                        loss.backward()
-                        optimizer.step()
+                for step in range(self.grad_steps if any(learning) else 0):
+                    with session.adapting(self.chunk * sum(learning) if step == 0 else 0):
+                        if step:
+                            nll_BS = session.losses_again(windows, width, first)
+                        self.step(optimizer, nll_BS, learning)
         adapters.rows = None
+
+    def step(self, optimizer: torch.optim.Optimizer, nll_BS: Tensor, learning: Sequence[bool]) -> None:
+        """One step on the sum over learning documents of the mean loss of their chunk."""
+        wanted_B = torch.tensor(learning, device=nll_BS.device)
+        loss = (nll_BS[:, : self.chunk].mean(1) * wanted_B).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
 
     def window_shape(self, chunk: int, context: int) -> tuple[int, int]:
         """Width of the windows of this chunk, and the position of the chunk's first target in whole ones."""

@@ -50,6 +50,8 @@ class PhasedTtt:
             scored += sum(len(batch) for batch in this_round)
             if boundaries and scored >= boundaries[0]:
                 boundary = boundaries.pop(0)
+                if not session.may_learn(together=True):
+                    continue
                 session.share_coverage()
                 self.learn(session, self.shortest(batches[: round_first + session.world], boundary), seq_len)
                 slots.restart()

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from golf.data.packed import segment_boundaries
 from golf.errors import UserError
-from golf.evaluation.protocol import Window, rank_share, score_batches
 from golf.evaluation.session import BOUNDARY_BUCKET
+from golf.evaluation.windows import Window, rank_share, score_batches
 from golf.models.roles import roles_of
 
 FROZEN_PARTS = ("blocks", "vectors")
@@ -76,8 +76,8 @@ class SgdTtt:
         session.expect(sum(w.length - w.first_scored for own in share for batch in own for w in batch))
         for chunk, batches in enumerate(share):
             session.score(batches)
-            if chunk == len(chunks) - 1:
-                break
+            if chunk == len(chunks) - 1 or not session.may_learn(together=True):
+                continue
             session.share_coverage()
             start = chunk * self.chunk_tokens
             tokens_N = session.scored_tokens(start, min(self.chunk_tokens, session.num_targets - start) + 1)
@@ -102,6 +102,8 @@ class SgdTtt:
             kept = self.frozen == "vectors" and roles[name] == "matrix"
             parameter.requires_grad_(kept or not name.startswith(first_blocks))
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not learning:
+            raise UserError(f"ttt.freeze_blocks={self.freeze_blocks} leaves nothing to learn; type ttt.freeze_blocks=0")
         return torch.optim.SGD(learning, lr=self.learning_rate, momentum=self.momentum)
 
     def set_rate(self, optimizer: torch.optim.SGD, chunk: int, chunks: int) -> None:

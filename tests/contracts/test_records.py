@@ -88,6 +88,33 @@ def test_known_bad_details_are_off() -> None:
         assert config["schedule"]["lr"].get("first_step_seconds", 0.0) == 0.0
 
 
+ADAPTERS = {
+    "0410_varlen_attention": ("lora", 96, 32, 1.0, False),
+    "0413_varlen_phased_ttt": ("phased", 96, 32, 1.0, False),
+    "0414_multiphase_ttt": ("phased", 96, 48, 1.0, False),
+    "0416_attention_output_gate": ("lora", 96, 48, 1.0, False),
+    "0423_sparse_gate_polar": ("phased", 96, 48, 1.5, True),
+    "0427_lqer_sparse_gate_hp": ("phased", 80, 48, 1.8, True),
+}
+SGD_RATES = {"0323_leaky_relu_parallel_muon": 0.002, "0406_qk5_ttt": 0.005, "0409_loop35_parallel": 0.005}
+
+
+def test_records_learn_at_test_time_as_published() -> None:
+    """The adapters' rank, chunk, scale and warm start, and the rate of SGD; everything else scores sliding windows."""
+    learners = {name: composed(name)["ttt"] for name in RECORDS if "_target_" in composed(name)["ttt"]}
+    assert len(learners) == 17
+    for name, expected in ADAPTERS.items():
+        node = learners[name]
+        kind, lora = ("phased", node["lora"]) if "lora" in node else ("lora", node)
+        scale = lora["alpha"] / lora["rank"] if lora["alpha"] else 1.0
+        assert (kind, lora["rank"], lora["chunk"], scale, lora["warm_start"]) == expected
+    for name, rate in SGD_RATES.items():
+        assert (learners[name]["learning_rate"], learners[name]["epochs"]) == (rate, 3)
+    phases = [(learners[f"{name}"]["documents"], learners[name]["phases"]) for name in list(ADAPTERS)[1:3]]
+    assert phases == [(2000, 1), (2000, 3)]
+    assert all(composed(name)["objective"] == "ttt" for name in learners)
+
+
 def test_an_override_beats_what_records_inherit() -> None:
     config = composer().compose(["experiment=record/0427_lqer_sparse_gate_hp", "model/mlp=gelu", "budget=steps"])
     assert config["model"]["mlp"]["_target_"].endswith("Gelu")
@@ -152,6 +179,9 @@ def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: P
     found = read_artifact(path)
     again = build(found.network).eval()
     again.load_state_dict(found.quantised.dequantise())
-    table = prepared.tokenizer(64).byte_table()
-    scores = evaluate_plan(again, prepared.validation_tokens(64), table, build(config["eval"]), 16)
+    tokenizer, plan = prepared.tokenizer(64), build(config["eval"])
+    tokens, bos_id = prepared.validation_tokens(64), tokenizer.bos_id
+    scores = evaluate_plan(again, tokens, tokenizer.byte_table(), plan, 16, bos_id=bos_id)
     assert all(0 < result.bpb < 20 for result in scores.values())
+    learns = "_target_" in config["ttt"]
+    assert (scores["ttt"].record["updates"] > 0) if learns else "ttt" not in scores

@@ -58,8 +58,16 @@ def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
     for key, value in {"stride": 8, "max_tokens": 96}.items():
         if key in config["eval"]:
             config["eval"][key] = value
+    shrink_learning(config["eval"].get("ttt") or {})
     config["hardware"].update(accelerator="cpu", devices=1, compile=False, compute_dtype="float32", threads=1)
     return config
+
+
+def shrink_learning(ttt: dict[str, Any]) -> None:
+    """Test-time training of a few small adapters on a few documents: every part of the method takes part."""
+    small = {"rank": 2, "chunk": 8, "batch_documents": 4, "chunk_tokens": 32, "batch_sequences": 2, "documents": 6}
+    for node in (ttt, ttt.get("lora") or {}, ttt.get("sgd") or {}):
+        node.update({key: value for key, value in small.items() if key in node})
 
 
 def shrink_depth(model: dict[str, Any], had: int) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from golf import cli
 from golf.config.check import find
+from golf.config.code import to_override
 from golf.config.compose import Composer
 from golf.config.translate import KNOWN, RULES, View, apply_all, published_folder, translate
 from golf.config.translate_command import read_command
 from golf.config.translate_names import DIRECT, INERT, LATER, OFF, OWN
+from golf.config.translate_ttt import test_time_training as ttt_rule
 from golf.errors import UserError
 
 # Values that differ from the baseline's; variables that mean nothing alone come with what they need.
@@ -158,7 +160,8 @@ def test_tables_do_not_overlap_and_rules_are_covered():
     places = [*DIRECT, *OFF, *INERT, *OWN, *LATER, *(name for names in RULES.values() for name in names)]
     assert len(places) == len(set(places)) == len(KNOWN)
     tried = " ".join(CONTEXTS)
-    untried = {name for names in RULES.values() for name in names if f"{name}=" not in tried}
+    rules = {rule: names for rule, names in RULES.items() if rule is not ttt_rule}  # tried further down
+    untried = {name for names in rules.values() for name in names if f"{name}=" not in tried}
     assert untried == {
         *("BETA1", "SPARSE_ATTN_GATE_INIT_STD", "EMBED_DIM"),
         *("NPROC_PER_NODE", "NUM_GPUS", "WORLD_SIZE"),
@@ -204,15 +207,69 @@ def test_processes(flag, count):
 
 
 def test_the_command(capsys):
-    code, out, _ = run(capsys, "WARMDOWN_ITERS=3000 TTT_ENABLED=1 torchrun --nproc_per_node=8 train_gpt.py")
+    code, out, _ = run(capsys, "WARMDOWN_ITERS=3000 MATRIX_BITS=6 torchrun --nproc_per_node=8 train_gpt.py")
     lines = out.splitlines()
     assert code == 0
     assert lines[0] == "python train.py experiment=baseline schedule.lr.warmdown_steps=3000 hardware.devices=8"
     assert all(line.startswith("# ") for line in lines[1:])
-    assert any(line.startswith("# TTT_ENABLED: later:") for line in lines)
+    assert any(line.startswith("# MATRIX_BITS: later:") for line in lines)
     listed = json.loads(run(capsys, "--json", "SEED=7", "torchrun", "--nproc_per_node", "2", "train_gpt.py")[1])
     assert listed["overrides"] == ["seed=7", "hardware.devices=2"]
     assert shlex.split(listed["command"])[2] == "experiment=baseline"
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "expected"),
+    [
+        ("baseline", "TTT_ENABLED=0", set()),
+        ("baseline", "TTT_LR=0.01", set()),
+        (
+            "baseline",
+            "TTT_ENABLED=1 TTT_LR=0.002 TTT_CHUNK_TOKENS=16384 TTT_LORA_RANK=8",
+            {"ttt=sgd", "eval=ladder", "objective=ttt", "ttt.learning_rate=0.002", "ttt.chunk_tokens=16384"},
+        ),
+        (
+            "record/0417_none",
+            "TTT_ENABLED=1 PHASED_TTT_ENABLED=1 PHASED_TTT_NUM_PHASES=2 TTT_BETA2=0.9 TTT_GRAD_STEPS=2 TTT_K_LORA=0",
+            {
+                *("ttt=phased", "objective=ttt", "ttt.phases=2", "ttt.lora.betas=[0.0,0.9]", "ttt.lora.grad_steps=2"),
+                "ttt.lora.targets=[q,v,o,mlp,head]",
+            },
+        ),
+        ("record/0427_smear_lqer", "PHASED_TTT_PREFIX_DOCS=2500", {"ttt.documents=2500"}),
+        ("record/0427_smear_lqer", "TTT_ENABLED=0", {"ttt=none", "objective=sliding"}),
+        ("record/0427_smear_lqer", "PHASED_TTT_ENABLED=0", {"ttt=lora_visits"}),
+        ("record/0406_qk5_ttt", "TTT_EPOCHS=1", {"ttt.epochs=1"}),
+    ],
+)
+def test_test_time_training(base, text, expected):
+    base = "record/0405_sp8192_sdclip" if base == "record/0417_none" else base
+    found = translate(f"{text} torchrun train_gpt.py", base)
+    assert not found.errors
+    assert set(found.overrides) == expected
+
+
+@pytest.mark.parametrize("switches", ["TTT_ENABLED=1", "TTT_ENABLED=1 PHASED_TTT_ENABLED=1", "TTT_ENABLED=0"])
+def test_every_variable_of_test_time_training_is_accounted_for(switches, baseline):
+    values = {"TTT_OPTIMIZER": "adam", "TTT_EVAL_BATCHES": ""}
+    given = dict(pair.split("=") for pair in switches.split())
+    variables = {name: values.get(name, "3") for name in RULES[ttt_rule]}
+    variables |= dict.fromkeys(("TTT_K_LORA", "TTT_O_LORA", "TTT_MLP_LORA", "TTT_WARM_START_A"), "0")
+    variables |= {"GLOBAL_TTT_RESPECT_DOC_BOUNDARIES": "1", "PHASED_TTT_ENABLED": "0", **given}
+    composer, config, choices = Composer("train"), baseline[1], {"ttt": "none", "eval": "contiguous"}
+    view = View(variables, config, choices)
+    ttt_rule(view)
+    names = [note.name for note in view.notes]
+    assert len(names) == len(set(names))
+    keys = {key for key in view.overrides if key.startswith("ttt.")}
+    silent = {"TTT_ENABLED", "PHASED_TTT_ENABLED"} - set(
+        names
+    )  # they choose; two betas and three targets are one key each
+    assert len(keys) + len(names) == len(variables) - len(silent) - (
+        3 if "ttt.targets" in keys or "ttt.lora.targets" in keys else 0
+    )
+    found = composer.compose(["experiment=baseline", *(to_override(k, v) for k, v in view.overrides.items())])
+    assert find(found).errors == []
 
 
 def test_another_base(capsys):

@@ -136,6 +136,72 @@ def test_without_learning_sgd_is_sliding_evaluation(net, tokens):
         assert result.coverage == plain.coverage
 
 
+def test_further_steps_on_a_chunk_learn_more(net, tokens):
+    """The first step uses the pass that scored; with rate zero nothing moves, however many there are."""
+    one, three = (scored(net, tokens, lora(learning_rate=0.01, grad_steps=steps)) for steps in (1, 3))
+    assert (one.ledger.nats_N[:8] == three.ledger.nats_N[:8]).all()  # a document's first chunk
+    assert three.record["updates"] == 3 * one.record["updates"]
+    assert three.record["read"] == one.record["read"]
+    assert three.nats_per_token < one.nats_per_token
+
+
+def test_losses_again_are_those_of_scored_targets_only(net, tokens):
+    from golf.evaluation.ledger import LedgerError
+    from golf.evaluation.protocol import Window
+    from golf.evaluation.session import ScoringSession
+
+    session = ScoringSession(net, tokens, bos_id=1)
+    with pytest.raises(LedgerError, match="no score yet"):
+        session.losses_again([Window(0, 8, 0)], 8, 0)
+    with torch.no_grad():
+        first = session.score_rows([Window(0, 8, 0)], 8, 0)
+        assert torch.equal(session.losses_again([Window(0, 8, 0)], 8, 0), first)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lora", "phased"])
+def test_learning_ends_in_time_for_the_rest(name, net, tokens, monkeypatch):
+    """The clock says no at the fourth question: what is learned stays, and all of the rest is scored."""
+    from golf.evaluation.phases import EvaluationClock
+
+    plain = scored(net, tokens, METHODS[name]())
+    over = iter([False] * 3)
+    monkeypatch.setattr(EvaluationClock, "time_to_learn", lambda clock, share: not next(over, True))
+    evaluator = Adaptive(LENGTH, 8, "exact", METHODS[name](), limit_seconds=600.0, over_limit="shorten")
+    result = evaluate(net, tokens, uniform_byte_table(VOCAB), evaluator, bos_id=1)
+    assert result.coverage.complete
+    assert 0 < result.record["learning_ended_at"] < result.coverage.scored
+    assert 0 < result.record["updates"] < plain.record["updates"]
+    assert plain.record["learning_ended_at"] is None
+
+
+def test_the_record_counts_updates_outside_of_the_scores(net, tokens):
+    class Late:
+        by_document = False
+
+        def run(self, session, seq_len, windows):
+            with session.adapting():
+                pass
+            session.score([[window] for window in windows])
+            with session.adapting():
+                pass
+
+    record = scored(net, tokens, Late()).record
+    assert (record["updates_before_first_score"], record["updates_after_last_score"]) == (1, 1)
+    record = scored(net, tokens, METHODS["sgd"]()).record
+    assert (record["updates_before_first_score"], record["updates_after_last_score"]) == (0, 0)
+
+
+def test_packed_weights_do_not_learn(tokens):
+    net = network()
+    net.tok_emb.weight = torch.nn.Parameter(net.tok_emb.weight.detach().char(), requires_grad=False)
+    with pytest.raises(UserError, match=r"tok_emb\.weight is torch\.int8: open the file with golf\.load .* ttt=none"):
+        scored(net, tokens, lora())
+    with torch.inference_mode():
+        loaded = network()
+    with pytest.raises(UserError, match="needs dequantised weights"):
+        scored(loaded, tokens, lora())
+
+
 METHODS = {
     "sgd": lambda: SgdTtt(chunk_tokens=64, learning_rate=0.05, batch_sequences=2),
     "lora": lambda: lora(learning_rate=0.02),
@@ -233,6 +299,8 @@ def test_phases_take_the_shortest_of_what_is_scored():
         (lambda: Adaptive(ttt={}), "type ttt=sgd"),
         (lambda: LoraTtt(order="random"), r"ttt\.order=random: allowed are shortest_first"),
         (lambda: LoraTtt(rank=0), r"ttt\.rank=0"),
+        (lambda: LoraTtt(grad_steps=0), r"ttt\.grad_steps=0"),
+        (lambda: Adaptive(ttt=lora(), over_limit="stop"), r"eval\.over_limit=stop: allowed are refuse, shorten"),
         (lambda: LoraTtt(chunk=64, context=32), r"type ttt\.context=64"),
         (lambda: SgdTtt(frozen="some"), r"ttt\.frozen=some: allowed are blocks, vectors"),
         (lambda: SgdTtt(epochs=0), r"ttt\.epochs=0"),
@@ -259,9 +327,20 @@ def test_the_ladder_ends_with_the_method():
 
 @pytest.mark.parametrize("option", ["sgd", "lora", "lora_visits", "phased"])
 def test_options_reach_the_evaluation(option):
-    plan = build(compose("train", ["experiment=smoke", f"ttt={option}"])["eval"])
+    plan = build(compose("train", ["experiment=smoke", f"ttt={option}", "budget.evaluation_seconds=77"])["eval"])
     assert plan.evaluators(1024)["ttt"].method.by_document is (option != "sgd")
+    assert plan.evaluators(1024)["ttt"].limit_seconds == 77
     assert "ttt" not in build(compose("export", ["run=x", "eval=ladder"])["eval"]).evaluators(1024)
+
+
+def test_the_clock_of_another_scoring_is_that_of_the_run():
+    from golf.pipeline.scoring import with_clock
+
+    node = compose("evaluate", ["run=x", "ttt=sgd"])["eval"]
+    assert node["limit_seconds"] is None
+    assert with_clock(node, {"budget": {"evaluation_seconds": 600.0}})["limit_seconds"] == 600.0
+    assert with_clock({**node, "limit_seconds": 0.0}, {"budget": {"evaluation_seconds": 600.0}})["limit_seconds"] == 0.0
+    assert build(with_clock(node, {})).evaluators(1024)["ttt"].limit_seconds == 0.0
 
 
 def test_a_method_that_nothing_would_use_is_refused():
