@@ -26,7 +26,7 @@ def train(config: Any) -> float | None:
     job = current_job()
     folder = _shown(job.folder)
     first = rank() == 0
-    composed = _plain(config)
+    composed = job.ablated(_plain(config))
     require_login(composed["logger"])
     require_start(composed["init_from"], composed["ckpt_path"])
     resolved = resolve_config(composed, print if first else lambda line: None)

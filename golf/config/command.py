@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from golf.config.ablation import expanded
 from golf.config.check import Findings, find
 from golf.config.compose import Composer, CompositionError
 from golf.config.sweeps import variants, with_sweep_file, without_multirun
@@ -26,6 +27,8 @@ def check_command(
     put_on_path(config_dirs)
     composer = Composer(name, tuple(config_dirs), folder) if folder else Composer(name, tuple(config_dirs))
     findings = Findings()
+    if multirun:
+        overrides = expanded(composer, overrides)
     for candidate in variants(composer, with_sweep_file(composer, overrides)) if multirun else [list(overrides)]:
         findings.add(_check_one(composer, candidate))
     if not multirun:

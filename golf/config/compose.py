@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config import resolvers
+from golf.config.ablation import ablated
 from golf.errors import UserError
 
 COMMANDS = ("train", "export", "evaluate")
@@ -85,7 +86,7 @@ class Composer:
             raise CompositionError(lines, good) from error
         with open_dict(config):
             config.pop("hydra", None)
-        return resolve(config)
+        return ablated(self, resolve(config), overrides)
 
 
 def compose(

@@ -79,6 +79,8 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
     put_on_path(_config_dirs(arguments))
     if not _only_shows(arguments) and resolvers.rank() == 0:
         require(name, arguments.overrides, _config_dirs(arguments), bool(arguments.multirun))
+    if arguments.multirun and "sweep=ablate" in argv:
+        argv = _with_parts(name, argv, arguments)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -91,6 +93,15 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
 
         raise UserError(one_line(error)) from error
     return _sweep_exit_code() if arguments.multirun else 0
+
+
+def _with_parts(name: str, argv: list[str], arguments: argparse.Namespace) -> list[str]:
+    """The command line with the parts that sweep=ablate is to try."""
+    from golf.config.ablation import expanded
+    from golf.config.compose import Composer
+
+    found = expanded(Composer(name, _config_dirs(arguments)), arguments.overrides)
+    return [*argv, *found[len(arguments.overrides) :]]
 
 
 def _sweep_exit_code() -> int:

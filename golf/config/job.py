@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,14 @@ class Job:
     folder: Path
     overrides: tuple[str, ...]
     multirun: bool
+    config_dirs: tuple[Path, ...] = ()
+
+    def ablated(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The job's resolved config, with a part of its parent where `ablate` names one."""
+        from golf.config.ablation import ablated
+        from golf.config.compose import Composer
+
+        return ablated(Composer("train", self.config_dirs), config, self.overrides) if config.get("ablate") else config
 
 
 def current_job() -> Job:
@@ -21,4 +30,5 @@ def current_job() -> Job:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    return Job(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), hydra.mode == RunMode.MULTIRUN)
+    folders = tuple(Path(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line" and s.path)
+    return Job(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), hydra.mode == RunMode.MULTIRUN, folders)

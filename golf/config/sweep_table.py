@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 
+from golf.errors import GolfError
+
 RECORD = "job.json"
 WORST = 1e9  # objective of a failed job: finite, because a sweeper that meets NaN or inf may stop the whole sweep
 
@@ -29,7 +31,19 @@ class SweepTable(Callback):
         SweepTable.exit_code = max((record["exit_code"] for record in records), default=0)
         if records:
             print(render(records, folder), flush=True)
+            for line in _verdicts(folder):
+                print(line, flush=True)
             print(f"report  {write_page(records, folder)}", flush=True)
+
+
+def _verdicts(folder: Path) -> list[str]:
+    """What several seeds or a parent allow to say about the entries of the sweep; nothing for other sweeps."""
+    from golf.runs.compare import sweep_verdicts
+
+    try:
+        return sweep_verdicts(folder)
+    except GolfError as error:
+        return [f"no comparison: {error}"]
 
 
 def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_code: int = 0) -> None:

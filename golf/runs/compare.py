@@ -13,14 +13,16 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from golf.errors import UserError
-from golf.runs.entries import FORMS, Entry, entries_of
+from golf.runs.entries import FORMS, Entry, entries_of, scored_entries
 from golf.stats.gain import Gain, holm, paired, pooled_deviation, welch
 from golf.stats.policies import DEFAULT, POLICIES, Policy, policy_of
 from golf.stats.power import detectable_effect, seeds_needed
 
+SWEEP_POLICY = "research_p05"
 SAME_TEXT = 2e-4  # relative: evaluators that drop a tail score a little less of the same text
 SAME_TOKENS = 2e-6  # relative, of tokens per byte: beyond it a loss per token is of other tokens
 
@@ -85,17 +87,35 @@ def compare_entries(entries: Sequence[Entry], policy: Policy) -> list[Comparison
 
 
 def _pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """Every entry with the one it is to be compared with: its parent, or itself before a part was taken back."""
     by_name = {name: entry for entry in entries for name in {entry.label, _experiment(entry)} if name}
-    with_parent = [(entry, by_name[parent]) for entry in entries if (parent := _parent(entry)) in by_name]
-    return with_parent or [(entries[0], other) for other in entries[1:]]
+    whole = {_experiment(entry): entry for entry in entries if not _config(entry, "ablate")}
+    found = []
+    for entry in entries:
+        parent = by_name.get(_config(entry, "parent") or "")
+        other = whole.get(_experiment(entry)) if _config(entry, "ablate") else parent
+        if other is not None and other is not entry:
+            found.append((entry, other))
+    return found or [(entries[0], other) for other in entries[1:]]
 
 
 def _experiment(entry: Entry) -> str | None:
     return entry.rows[0].experiment if entry.rows else None
 
 
-def _parent(entry: Entry) -> str | None:
-    return entry.rows[0].config.get("parent") if entry.rows else None
+def _config(entry: Entry, key: str) -> Any:
+    return entry.rows[0].config.get(key) if entry.rows else None
+
+
+def sweep_verdicts(folder: Path) -> list[str]:
+    """What the end of a sweep says about its entries: nothing unless seeds were repeated or a parent is among them."""
+    entries = scored_entries(folder)
+    linked = any(_config(entry, "ablate") or _config(entry, "parent") for entry in entries)
+    if len(entries) < 2 or not (linked or any(len(entry.scores) > 1 for entry in entries)):
+        return []
+    policy = policy_of(SWEEP_POLICY)
+    lines = render(entries, compare_entries(entries, policy), policy)
+    return ["", *lines, f"other policies: golf runs compare {folder} --policy {' | '.join(POLICIES)}"]
 
 
 def compare_two(new: Entry, old: Entry, policy: Policy) -> Comparison:
@@ -192,12 +212,12 @@ def _told(item: Comparison, policy: Policy) -> list[str]:
     else:
         found = item.any_gain
         lines.append(f"  gain {_interval(found)} {unit}" + (f" = {bpb:+.5f} BPB" if nats else ""))
-        lines.append(f"  Welch t = {found.t:.2f}, {found.degrees:.1f} degrees of freedom: p = {found.p:.4f} of no gain")
+        lines.append(f"  Welch t = {found.t:.2f}, {found.degrees:.1f} degrees of freedom: p = {_p(found.p)} of no gain")
         if item.margin and item.gain:
             asked = f"{policy.margin_nats:g} nats per token" + ("" if nats else f" = {item.margin:.5f} BPB here")
-            lines.append(f"  p = {item.gain.p:.4f} of no more than {asked}")
+            lines.append(f"  p = {_p(item.gain.p)} of no more than {asked}")
     if item.pairs is not None:
-        lines.append(f"  paired by seed: {_interval(item.pairs)}, p = {item.pairs.p:.4f}")
+        lines.append(f"  paired by seed: {_interval(item.pairs)}, p = {_p(item.pairs.p)}")
     if item.detectable is not None:
         seeds = f"{len(item.new.scores)} against {len(item.old.scores)} seeds"
         shown = f"{seeds} show a true gain of {item.detectable:.5f} or more (power 0.8)"
@@ -208,6 +228,10 @@ def _told(item: Comparison, policy: Policy) -> list[str]:
 
 def _interval(found: Gain) -> str:
     return f"{found.gain:+.5f} (95 %: {found.low:+.5f} to {found.high:+.5f})"
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
 
 
 def _sizes(item: Comparison) -> list[str]:

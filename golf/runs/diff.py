@@ -127,11 +127,16 @@ def differences(left: Config, right: Config, parameters: bool = False) -> list[D
     """All keys whose values differ, in the order of the left config, and what follows from them (group `derived`)."""
     from golf.config.derived import derived
 
-    found = _compare(left, right, "", "")
+    found = keys_that_differ(left, right)
     values = derived(left, parameters), derived(right, parameters)
     keys = dict.fromkeys([*values[0], *values[1]])
     sides = [(key, values[0].get(key, ABSENT), values[1].get(key, ABSENT)) for key in keys]
     return found + [Difference("derived", *side) for side in sides if side[1] != side[2]]
+
+
+def keys_that_differ(left: Config, right: Config) -> list[Difference]:
+    """`differences` without what follows from them."""
+    return _compare(left, right, "", "")
 
 
 def _compare(left: Config, right: Config, path: str, group: str) -> list[Difference]:

@@ -93,6 +93,16 @@ def entries_of(text: str, stage: str | None = None, despite: bool = False) -> li
     return [_published(found)]
 
 
+def scored_entries(folder: Path) -> list[Entry]:
+    """The entries of a folder of runs that have a score; seeds whose code differs are no entry."""
+    groups: dict[tuple[str, str], list[RunRow]] = {}
+    for row in rows_below(folder):
+        if row.rung() is not None:
+            groups.setdefault((row.config_hash, row.code_hash), []).append(row)
+    labels = _labels([*groups.values()], folder) if groups else []
+    return [_entry(rows, None, label, False) for rows, label in zip(groups.values(), labels)]
+
+
 def _rows(text: str) -> list[RunRow]:
     found = rows_below(Path(text)) if Path(text).is_dir() else []
     if not found:
@@ -103,14 +113,14 @@ def _rows(text: str) -> list[RunRow]:
 def _labels(groups: Sequence[Sequence[RunRow]], folder: Path) -> list[str]:
     """What tells the groups apart: the experiment, else the overrides that not all have."""
     firsts = [rows[0] for rows in groups]
-    if len(firsts) == 1:
-        return [firsts[0].experiment or str(firsts[0].config.get("name") or folder.name)]
-    experiments = [row.experiment or "none" for row in firsts]
-    if len(set(experiments)) == len(experiments):
-        return experiments
+    names = [row.experiment or str(row.config.get("name") or folder.name) for row in firsts]
+    parts = [row.config.get("ablate") for row in firsts]
+    names = [f"{name} without {part}" if part else name for name, part in zip(names, parts)]
+    if len(set(names)) == len(names):
+        return names
     common = set(firsts[0].overrides).intersection(*(row.overrides for row in firsts))
     told = [" ".join(o for o in row.overrides if o not in common and not o.startswith("seed=")) for row in firsts]
-    return [label or experiment for label, experiment in zip(told, experiments)]
+    return [label or name for label, name in zip(told, names)]
 
 
 def _entry(rows: Sequence[RunRow], stage: str | None, label: str, despite: bool) -> Entry:

@@ -18,7 +18,8 @@ def table(done):
     """Rows of the sweep's table, header first."""
     lines = done.stdout.splitlines()
     first = next(index for index, line in enumerate(lines) if " jobs in " in line)
-    return [line.split() for line in lines[first + 1 : -1]], lines[-1]
+    end = lines.index("", first) if "" in lines[first:] else -1
+    return [line.split() for line in lines[first + 1 : end]], lines[-1]
 
 
 def record(job, objective, name="sliding", **others):
@@ -43,6 +44,9 @@ def test_a_sweep_of_two_keys(script_here, tmp_path):
     page = tmp_path / last.removeprefix("report  ")
     assert page == folders[0].parent / "report.html"
     assert "./3/report.html" in page.read_text()
+    assert "optim.matrix_lr=0.02 against optim.matrix_lr=0.04" in done.stdout
+    assert "paired by seed" in done.stdout
+    assert "research_p05: " in done.stdout
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
