@@ -6,6 +6,7 @@ sha256 and, for shards, its tokens; `source`, `licence` and `attribution` say wh
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def describe_files(folder: str | Path, tokens: dict[str, int]) -> dict[str, dict
 def write_manifest(folder: str | Path, fields: dict[str, Any]) -> None:
     """Write the manifest of a finished folder."""
     content = json.dumps({"schema": MANIFEST_SCHEMA, **fields}, indent=1, ensure_ascii=False)
-    (Path(folder) / MANIFEST_NAME).write_text(content + "\n", encoding="utf-8")
+    path = Path(folder) / MANIFEST_NAME
+    partial = path.with_name(f".{MANIFEST_NAME}.part")
+    partial.write_text(content + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:

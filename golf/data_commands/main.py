@@ -1,0 +1,112 @@
+"""`golf data <command>`: download, tokenizer, retokenise, verify.
+
+Each command is a module of its own, imported when it is called; this file holds their arguments only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from golf.errors import UserError
+
+DESCRIPTION = """Get data, make data, check data.
+
+  golf data download --variant sp1024 --train-shards 10
+  golf data tokenizer train docs_selected.jsonl --vocab-size 8192 --out data/tokenizers/my_8192.model
+  golf data retokenise docs_selected.jsonl --tokenizer data/tokenizers/my_8192.model --out data/datasets/mine
+  golf data verify data/datasets/mine
+"""
+
+
+class DataParser(argparse.ArgumentParser):
+    """argparse with golf's manners: a wrong argument is one line that says what to type."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.removeprefix('golf ')}: {message}; type {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = DataParser("golf data", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True, metavar="download | tokenizer | retokenise | verify")
+    _retokenise_arguments(commands.add_parser("retokenise", help="documents to shards"))
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="machine-readable output")
+    return top
+
+
+def _retokenise_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("documents", nargs="+", type=Path, help="docs_selected.jsonl, or any .jsonl/.parquet")
+    command.add_argument("--tokenizer", required=True, help="a .model or .tiktoken file, or bytes")
+    command.add_argument("--out", required=True, type=Path, help="the folder to make")
+    command.add_argument("--val-docs", type=int, default=50_000, help="the first documents are validation (50,000)")
+    command.add_argument("--val", type=Path, nargs="+", help="files whose documents are validation, all of them")
+    command.add_argument("--field", default="text", help="key, or column, of the text (text)")
+    command.add_argument("--shard-tokens", type=int, default=100_000_000, help="tokens per shard (100,000,000)")
+    command.add_argument("--max-train-tokens", type=int, help="stop after this many training tokens")
+    command.add_argument("--workers", type=int, default=cores(), help="processes (as many as cores)")
+    command.add_argument("--drop-overlap", action="store_true", help="leave validation documents out of training")
+    command.add_argument("--restart", action="store_true", help="begin again instead of going on")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def retokenise_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    from golf.data_commands.request import Request
+    from golf.data_commands.retokenise import retokenise
+    from golf.data_commands.sources import DocumentFiles
+
+    files = DocumentFiles(options.documents, options.field)
+    manifest = retokenise(
+        Request(
+            files,
+            options.out,
+            options.tokenizer,
+            options.val_docs,
+            DocumentFiles(options.val, options.field) if options.val else None,
+            options.shard_tokens,
+            options.max_train_tokens,
+            options.workers,
+            options.drop_overlap,
+            options.restart,
+        ),
+        say,
+    )
+    for split, entry in manifest["splits"].items():
+        say(f"{split}: {entry['documents']:,} documents, {entry['tokens']:,} tokens")
+    validation = manifest["splits"]["val"]
+    if validation["documents"]:
+        say(
+            f"val: {validation['raw_bytes']:,} bytes of text, {validation['counted_bytes']:,} counted in tokens, "
+            f"{validation['lost_bytes']:,} lost to normalisation"
+            + ("" if validation["exact"] else f"; {validation['inexact_documents']:,} documents do not add up")
+        )
+    say(f"{options.out} is complete: no training document is a validation document")
+    return manifest
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
+    "retokenise": retokenise_command,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `golf data`; returns the exit code."""
+    options = parser().parse_args(argv)
+    quiet = options.json
+    result = COMMANDS[options.command](options, (lambda line: None) if quiet else _say)
+    if quiet:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
