@@ -14,8 +14,10 @@ from golf.codec.layout import STORED_DTYPES
 from golf.errors import LimitExceeded, UserError
 
 LIMIT_BYTES = 16_000_000
-# What attention and MLP are made of: the end of a module's name -> the class under which its bytes are reported.
+# What attention and MLP are made of, and matrices that serve something else: a module's name -> the class under which
+# its bytes are reported.
 FINER_CLASSES = {
+    "other": {"tok_emb": "embedding", "bigram": "tables", "values": "tables"},
     "attention": {
         **{"c_q": "attention_q", "c_k": "attention_k", "c_v": "attention_v", "c_qkv": "attention_qkv"},
         **{"c_kv": "attention_kv", "proj": "attention_o"},
@@ -26,7 +28,7 @@ FINER_CLASSES = {
 
 def finer_class(name: str, class_name: str) -> str:
     """The reported class of a tensor: attention by query, key, value and output, an MLP by its two sides."""
-    finer = FINER_CLASSES.get(class_name, {})
+    finer = FINER_CLASSES.get("mlp" if name.startswith("extra_mlps.") else class_name, {})
     return next((finer[part] for part in reversed(name.split(".")) if part in finer), class_name)
 
 

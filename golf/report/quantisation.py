@@ -7,7 +7,7 @@ from typing import Any
 
 from golf.report import charts
 from golf.report.charts import Series
-from golf.report.collect import RunData
+from golf.report.collect import Curve, RunData
 from golf.report.elements import Cell, folded, missing, section, table
 from golf.report.format import decimal, escape, finite, plain, scientific, signed, whole
 from golf.report.ladder import exports_of
@@ -33,11 +33,14 @@ def _forecasts(run: RunData, data: dict[str, Any]) -> str:
     if curve is None:
         return ""
     packed = finite(next((export.get("artifact_bytes") for _, export in exports_of(run.summary)), None))
-    guides = [("packed", packed)] if packed is not None else []
     series = [Series("forecast", curve, "speed", dots=True)]
+    if packed is not None:
+        end, size = [max(curve.steps[-1], float(run.last.get("step", 0)))], [packed]
+        at_the_end = Curve(end, [None], [None], size, size, size, logged=1)
+        series.append(Series("packed", at_the_end, "time", dots=True))
     note = "Weights of the step, quantised without calibration and compressed in part."
     chart = charts.line_chart(
-        "size_forecast", "Size forecast during training", "bytes of the artifact", series, guides=guides, note=note
+        "size_forecast", "Size forecast during training", "bytes of the artifact", series, note=note
     )
     if chart.data:
         data["size_forecast"] = chart.data

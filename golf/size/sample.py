@@ -1,9 +1,10 @@
 """The size of an artifact from a part of its contents: what each section's rows take, measured on every n-th row.
 
-A section up to `sample_bytes` is compressed whole, so a small network's forecast is its size. Of a larger one, rows at
+Where no section is larger than `sample_bytes`, or nothing is compressed, the artifact is packed in memory: the forecast
+of a finished set of tensors is the size of its file, to the byte. Of a larger section, rows at
 even distances are compressed twice, all of them and every second one; the difference is the price of one more row,
 free of what a compressor pays for its start:   bytes(N) = bytes(n) + (N - n) · (bytes(n) - bytes(n/2)) / (n - n/2).
-Invariant: without compression (codec=none) the forecast is the size of the file, to the byte.
+A smaller section beside it is compressed whole. Invariant: the classes add up to the total.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import Tensor
 
-from golf.codec.container import container_bytes
+from golf.codec.artifact import artifact_bytes
+from golf.codec.container import container_bytes, only_codec, read_header
 from golf.codec.layout import layouts_worth_trying
 from golf.codec.none_codec import NoCodec
 from golf.codec.parts import PartGroup, part_groups
@@ -57,36 +58,48 @@ def forecast_artifact(
     network: Mapping[str, Any],
     tokenizer: Mapping[str, Any],
     codec: Codec,
-    sample_bytes: int = SAMPLE_BYTES,
+    sample_bytes: int | None = SAMPLE_BYTES,
     rate_of: Any = None,
 ) -> SizeForecast:
     """What `artifact_bytes` with the same arguments would come to.
 
     Args:
-        sample_bytes: how much of each section is compressed.
+        sample_bytes: how much of each section is compressed; None = all of it, so that the forecast is exact.
         rate_of: group -> (stored bytes per raw byte, where it was measured) or None; stronger than a sample.
     """
     directory, members = build_directory(quantised.tensors, quantised.classes)
+    groups = part_groups(directory)
+    whole = sample_bytes is None or isinstance(codec, NoCodec) or all(g.raw_bytes() <= sample_bytes for g in groups)
+    if whole and (rate_of is None or all(rate_of(group) is None for group in groups)):
+        return packed_in_memory(quantised, network, tokenizer, codec)
     sections, entries, kept = [], [], []
-    for group, tensors in zip(part_groups(directory), members):
+    for group, tensors in zip(groups, members):
         raw, found = group.raw_bytes(), rate_of(group) if rate_of is not None else None
-        checksum, layout = ANY_CRC, 0
-        if isinstance(codec, NoCodec):
-            whole = group_bytes(tensors, group.dtype, "plain")
-            size, source, checksum = len(whole), "exact", crc32(whole)
-        elif found is not None:
+        layout = 0
+        if found is not None:
             size, source = round(raw * found[0]), found[1]
         else:
-            size, layout = sampled_size(codec, group, tensors, sample_bytes)
-            source = "exact" if raw <= sample_bytes else "sample"
+            size, layout = sampled_size(codec, group, tensors, raw if sample_bytes is None else sample_bytes)
+            source = "exact" if sample_bytes is None or raw <= sample_bytes else "sample"
         sections.append(Section(group, raw, size, source))
-        entries.append([size, raw, checksum])
+        entries.append([size, raw, ANY_CRC])
         kept.append(layout)
     layouts = "parts" if hasattr(codec, "encode_parts") else kept
     extra = {"network": dict(network), "tokenizer": dict(tokenizer), "sections": entries, "layouts": layouts}
     head, header = container_bytes(codec, {**directory, **extra}, [], 1)
     total = len(head) + sum(section.bytes for section in sections)
     return SizeForecast(sections, sizes_of_sections(header, total), header)
+
+
+def packed_in_memory(
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
+) -> SizeForecast:
+    """The sizes of the artifact that is made of these tensors, by making it."""
+    blob, sizes = artifact_bytes(quantised, network, tokenizer, codec)
+    header, _, _ = read_header(blob, only_codec(codec), "the forecast")
+    found = zip(part_groups(header), header["sections"])
+    sections = [Section(group, raw, stored, "exact") for group, (stored, raw, _) in found]
+    return SizeForecast(sections, sizes, header)
 
 
 def sampled_size(codec: Codec, group: PartGroup, tensors: Sequence[Tensor], sample_bytes: int) -> tuple[int, int]:
