@@ -30,7 +30,8 @@ from golf.data.stream import TokenStream
 from golf.data.tokenizer import load_tokenizer
 from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
-from golf.evaluation.protocol import EvaluationPlan, evaluate, validation_tokens
+from golf.evaluation.protocol import EvaluationPlan, evaluate
+from golf.evaluation.split import split_part
 from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
 from golf.models.exported import exported_state, load_exported
 from golf.models.roles import roles_of
@@ -215,9 +216,9 @@ class ProgramRun:
         self.score(EagerView(net), "raw" if self.program.average is None else "averaged", first_only=True)
         path = Path(self.options.output)
         hessians = self.calibrate(net)
+        state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
+        quantised = self.program.quant.quantise(state, roles_of(net), hessians, self.rank, self.world)
         if self.rank == 0:
-            state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
-            quantised = self.program.quant.quantise(state, roles_of(net), hessians)
             for note in quantised.notes:
                 self.say(note)
             tokenizer = self.tokenizer
@@ -272,9 +273,10 @@ class ProgramRun:
         table = byte_counter(self.tokenizer, self.val_paths)
         train_seq_len = self.program.stream.keywords["seq_len"]
         for name, evaluator in list(plan.evaluators(train_seq_len).items())[: 1 if first_only else None]:
+            part = split_part(tokens, evaluator, plan, self.tokenizer.bos_id)
             result = evaluate(
                 net,
-                validation_tokens(tokens, evaluator.seq_len, plan.max_tokens),
+                part.tokens,
                 table,
                 evaluator,
                 self.device,
@@ -282,8 +284,9 @@ class ProgramRun:
                 self.rank,
                 self.world,
                 sum_over_ranks=self._sum if self.world > 1 else None,
-                split_targets=len(validation_tokens(tokens, evaluator.seq_len)) - 1,
+                split_targets=part.split_targets,
                 bos_id=self.tokenizer.bos_id,
+                compiled=self.program.compile,
             )
             self.results["scores"].append({"weights": what, "name": name, **result.as_dict()})
             self.say(f"{what} {name} val_loss:{result.nats_per_token!r} val_bpb:{result.bpb!r} {result.coverage}")

@@ -24,6 +24,7 @@ GRANULARITIES = ("row", "group", "tensor", "none")
 CLIP_RULES = ("absmax", "absmean", "deviation")
 NUMBERS = ("integer", "float8_e4m3")
 FLOAT8_MAX = 448
+MOST_PADDING = 2**26  # elements that rows shorter than a group may be filled up with
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class QuantFormat:
                 raise UserError(f"scale dtype '{dtype}' is not known: use one of {', '.join(SCALE_BYTES)}")
         if self.number == "integer":
             self._check_codes()
+        elif self.bits != 8:
+            raise UserError(f"number={self.number} has 8 bits, not {self.bits}: type bits=8")
         if (self.granularity == "group") != (self.group_size > 0):
             raise UserError(
                 f"granularity={self.granularity} with group_size={self.group_size}: a group needs a size, and only a "
@@ -100,6 +103,8 @@ class QuantFormat:
     def _check_codes(self) -> None:
         if not (1 <= self.code_max <= 127 and -128 <= self.code_min <= 0):
             raise UserError(f"codes {self.code_min}..{self.code_max} do not fit one signed byte: use -128..127 at most")
+        if type(self.bits) is not int or not 1 <= self.bits <= 8:
+            raise UserError(f"bits={self.bits} must be 1 to 8 (a code is kept in one byte): type bits=6")
         if not 1 <= self.step <= 127:
             raise UserError(f"step={self.step} must be 1 (every code) to 127: type step=4 for multiples of 4")
         if self.levels > 2**self.bits:
@@ -128,6 +133,22 @@ class QuantFormat:
     def groups(self, columns: int) -> int:
         """Scales per row of this many elements."""
         return -(-columns // self.group_size) if self.granularity == "group" else 1
+
+    def padded(self, shape: tuple[int, ...] | Size) -> int:
+        """Elements of a tensor of this shape, its rows filled up to whole groups.
+
+        Raises:
+            UserError: groups so much longer than the rows that filling up would take the memory.
+        """
+        elements = prod(shape)
+        if self.granularity != "group" or not self.has_rows(shape):
+            return elements
+        filled = prod(shape[:-1]) * self.groups(shape[-1]) * self.group_size
+        if filled - elements > max(MOST_PADDING, 8 * elements):
+            raise UserError(
+                f"groups of {self.group_size:,} elements in rows of {shape[-1]:,}: type group_size={max(1, shape[-1])}"
+            )
+        return filled
 
     def scale_shape(self, shape: tuple[int, ...] | Size) -> tuple[int, ...]:
         """Shape of the scales: [R] or [N, R] with rows, [R, G] or [N, R, G] with groups, else []."""

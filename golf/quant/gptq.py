@@ -30,7 +30,7 @@ from golf.quant.rtn import (
 
 DAMPING_STEPS = (1.0, 10.0, 100.0)
 ROWS_AT_A_TIME_ON_CPU = 512  # more do not pay there: a block of columns has to fit the cache
-ROWS_AT_A_TIME = 131_072
+ROWS_AT_A_TIME = 16_384  # enough to fill a GPU, few enough that ranks get shares
 
 
 class HessianFactor(NamedTuple):
@@ -172,10 +172,24 @@ class Gptq:
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         return self.format.payload_bytes(shape)
 
+    def together(self, shape: tuple[int, ...], device: str) -> int:
+        """How many matrices of a shape `convert_many` gets at a time: a job for one rank and one core."""
+        limit = ROWS_AT_A_TIME_ON_CPU if device == "cpu" else ROWS_AT_A_TIME
+        return max(1, limit // max(1, shape[0] if shape else 1))
+
     def convert_many(
         self, names: Sequence[str], weights: Sequence[Tensor], calibrations: Sequence[Any]
     ) -> list[QuantisedTensor]:
-        """Matrices of one shape together, on the device of their Hessians."""
+        """Matrices of one shape together; `notes` gets what had to be done otherwise than asked."""
+        found, notes = self.solved(names, weights, calibrations)
+        self.notes += notes
+        return found
+
+    def solved(
+        self, names: Sequence[str], weights: Sequence[Tensor], calibrations: Sequence[Any]
+    ) -> tuple[list[QuantisedTensor], list[str]]:
+        """Matrices of one shape, on the device of their Hessians, and the notes; changes nothing in this object."""
+        notes: list[str] = []
         factors: dict[int, HessianFactor | None] = {}
         stored: dict[int, QuantisedTensor] = {}
         solvable = []
@@ -190,24 +204,16 @@ class Gptq:
                 factor = factors[id(hessian)]
                 if factor is not None:
                     if factor.growth > 1:
-                        self.notes.append(f"{name}: its Hessian needed {factor.growth:g} times the damping")
+                        notes.append(f"{name}: its Hessian needed {factor.growth:g} times the damping")
                     solvable.append((index, weight, factor))
                     continue
             what = "has no Hessian" if hessian is None else "has a Hessian that is not positive definite"
-            self.notes.append(f"{name}: {what}: rounded to nearest")
+            notes.append(f"{name}: {what}: rounded to nearest")
             stored[index] = self.round_to_nearest(weight).cpu()
-        for chunk in self._chunks(solvable):
-            for (index, _, _), result in zip(chunk, self._solve([w for _, w, _ in chunk], [f for _, _, f in chunk])):
-                stored[index] = result
-        return [stored[index] for index in range(len(names))]
-
-    def _chunks(self, solvable: list[Any]) -> list[list[Any]]:
-        """As many matrices at a time as pay."""
-        if not solvable:
-            return []
-        limit = ROWS_AT_A_TIME_ON_CPU if solvable[0][2].upper_CC.device.type == "cpu" else ROWS_AT_A_TIME
-        size = max(1, limit // max(1, len(solvable[0][1])))
-        return [solvable[start : start + size] for start in range(0, len(solvable), size)]
+        if solvable:
+            solved = self._solve([weight for _, weight, _ in solvable], [factor for _, _, factor in solvable])
+            stored |= {index: result for (index, _, _), result in zip(solvable, solved)}
+        return [stored[index] for index in range(len(names))], notes
 
     def _solve(self, weights: list[Tensor], factors: list[HessianFactor]) -> list[QuantisedTensor]:
         device = factors[0].upper_CC.device

@@ -13,6 +13,7 @@ Invariant: every tensor has exactly one route, or it is an error.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -25,6 +26,7 @@ from golf.errors import UserError
 from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
 from golf.quant.protocol import Quantiser, StoredTensor
 from golf.quant.rtn import quantise_rows
+from golf.quant.shared_work import results_of_jobs
 from golf.quant.state import STORED_KINDS, PlainTensor, QuantisedState
 
 KEPT_TYPES = ("as_is", "float16", "bfloat16", "float32")
@@ -207,14 +209,21 @@ class QuantPlan:
         return {name: self.correction.payload_bytes(tuple(state[name].shape)) for name in largest}
 
     def quantise(
-        self, state: Mapping[str, Tensor], roles: Mapping[str, str], calibration: Mapping[str, Any] | None = None
+        self,
+        state: Mapping[str, Tensor],
+        roles: Mapping[str, str],
+        calibration: Mapping[str, Any] | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> QuantisedState:
-        """Carry out the plan.
+        """Carry out the plan, on all processor cores; the result does not depend on their number.
 
         Args:
             state: weights by name.
             roles: role of each name (golf.models.roles.roles_of).
             calibration: what was collected per tensor for algorithms that want it; plain rounding needs none.
+            rank, world: of ranks that call this together with the same arguments. Each does its share of what takes
+                time, and gets the whole result, which is that of one rank bit for bit.
 
         Raises:
             UserError: an unrouted tensor, a NaN or infinite value, a value too large for its stored type.
@@ -224,17 +233,23 @@ class QuantPlan:
         weights = {name: self.prepared(name, tensor) for name, tensor in state.items()}
         stored: dict[str, StoredTensor] = {}
         notes: list[str] = []
-        noting: dict[int, Any] = {id(t): t for t in self.treatments() if hasattr(t, "notes")}
-        for quantiser in noting.values():
-            quantiser.notes.clear()
-        for treatment, names in batches_of(routes, weights):
-            together = [weights[name] for name in names], [collected.get(name) for name in names]
-            if len(names) > 1:
-                stored |= zip(names, treatment.convert_many(names, *together))
+        solving: list[tuple[list[str], Any]] = []  # on one core each
+        searching: list[tuple[list[str], Any]] = []  # with all cores, one after the other
+        for treatment, names in batches_of(routes, weights, collected):
+            arguments = names, [weights[name] for name in names], [collected.get(name) for name in names]
+            if hasattr(treatment, "solved"):
+                solving.append((names, partial(treatment.solved, *arguments)))
+            elif hasattr(treatment, "convert_many"):
+                searching.append((names, partial(treatment.convert_many, *arguments)))
             else:
-                stored[names[0]] = store_tensor(names[0], together[0][0], treatment, together[1][0])
-        for quantiser in noting.values():
-            notes += quantiser.notes
+                stored[names[0]] = store_tensor(names[0], arguments[1][0], treatment, arguments[2][0])
+        on_cpu = all(getattr(found, "is_cpu", True) for found in collected.values())
+        results = results_of_jobs([job for _, job in solving], rank, world, on_cpu)
+        for (names, _), (found, said) in zip(solving, results):
+            stored |= zip(names, found)
+            notes += said
+        for (names, _), found in zip(searching, results_of_jobs([job for _, job in searching], rank, world, False)):
+            stored |= zip(names, found)
         if self.correction is not None:
             large = self.correctable(state, roles, routes)
             stored |= self.correction.apply(state, {name: stored[name] for name in large})
@@ -257,13 +272,25 @@ class QuantPlan:
         return tensor if self.prune is None else self.prune.apply(name, tensor)
 
 
-def batches_of(routes: Mapping[str, Treatment], weights: Mapping[str, Tensor]) -> list[tuple[Any, list[str]]]:
-    """(treatment, names): one by one, but matrices of one shape together where the treatment takes many."""
-    found: dict[Any, tuple[Treatment, list[str]]] = {}
+def batches_of(
+    routes: Mapping[str, Treatment], weights: Mapping[str, Tensor], calibration: Mapping[str, Any]
+) -> list[tuple[Any, list[str]]]:
+    """(treatment, names): one by one, but matrices of one shape together where the treatment takes many.
+
+    `treatment.together(shape, device)`, where there is such a method, says how many at a time.
+    """
+    groups: dict[Any, tuple[Any, list[str]]] = {}
     for name, treatment in routes.items():
         key = (id(treatment), tuple(weights[name].shape)) if hasattr(treatment, "convert_many") else name
-        found.setdefault(key, (treatment, []))[1].append(name)
-    return list(found.values())
+        groups.setdefault(key, (treatment, []))[1].append(name)
+    found = []
+    for treatment, names in groups.values():
+        size = len(names)
+        if hasattr(treatment, "together"):
+            device = getattr(calibration.get(names[0]), "device", None)
+            size = treatment.together(tuple(weights[names[0]].shape), "cpu" if device is None else device.type)
+        found += [(treatment, names[start : start + size]) for start in range(0, len(names), size)]
+    return found
 
 
 def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: Any) -> StoredTensor:

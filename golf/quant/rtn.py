@@ -67,6 +67,7 @@ class QuantisedTensor:
             raise ValueError("codes and scales do not belong together")
         if meta["dtype"] not in FLOAT_DTYPES:
             raise ValueError(f"unknown dtype {meta['dtype']}")
+        fmt.padded(codes.shape)
         return cls(codes, scales, fmt, meta["dtype"])
 
     def cpu(self) -> "QuantisedTensor":
@@ -184,6 +185,7 @@ def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
     if not torch.isfinite(values).all():
         raise UserError("cannot quantise NaN or infinite weights: export an earlier checkpoint")
     rows = fmt.has_rows(values.shape)
+    fmt.padded(values.shape)
     cells = cells_of(values, fmt)
     clip = clip_of_cells(cells, fmt)
     scale, exact_stored = scales_of_cells(clip, rows, fmt)

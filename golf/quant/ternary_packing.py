@@ -82,13 +82,6 @@ TERNARY_PACKERS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, i
 }
 
 
-def padded_count(shape: tuple[int, ...], fmt: QuantFormat) -> int:
-    """Codes of a tensor whose rows are filled up to whole groups."""
-    if not fmt.has_rows(shape):
-        return prod(shape)
-    return prod(shape[:-1]) * fmt.groups(shape[-1]) * max(fmt.group_size, 1)
-
-
 @dataclass(frozen=True)
 class PackedTernaryTensor:
     """A ternary matrix as packed bytes, in which its rows are filled up to whole groups."""
@@ -118,7 +111,7 @@ class PackedTernaryTensor:
         if max(prod(shape), prod(shape[:-1])) > 8 * parts["codes"].numel():
             raise ValueError("fewer bytes than its shape needs")
         checked = QuantisedTensor.from_parts(rest, {**parts, "codes": torch.zeros(shape, dtype=torch.int8)})
-        if padded_count(shape, checked.format) > 8 * parts["codes"].numel():
+        if checked.format.padded(shape) > 8 * parts["codes"].numel():
             raise ValueError("fewer bytes than its groups need")
         found = cls(parts["codes"], parts["scales"], packing, shape, checked.format, checked.original_dtype)
         found.unpack()
@@ -126,7 +119,7 @@ class PackedTernaryTensor:
 
     def unpack(self) -> QuantisedTensor:
         """The same with one code per byte."""
-        codes = TERNARY_PACKERS[self.packing][1](self.packed, padded_count(self.shape, self.format))
+        codes = TERNARY_PACKERS[self.packing][1](self.packed, self.format.padded(self.shape))
         plain = cells_to_shape(codes, self.shape, self.format).contiguous()
         return QuantisedTensor(plain, self.scales, self.format, self.original_dtype)
 
@@ -167,4 +160,4 @@ class TernaryGroups:
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         scales = self.format.payload_bytes(shape) - prod(shape)
-        return -(-padded_count(shape, self.format) // 5) + scales
+        return -(-self.format.padded(shape) // 5) + scales

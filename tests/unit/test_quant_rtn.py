@@ -107,10 +107,21 @@ def test_integers_are_refused():
         quantise_rows(torch.ones(2, 2, dtype=torch.int64), int8_rows())
 
 
+def test_groups_far_longer_than_rows_are_refused_before_they_take_the_memory():
+    fmt = QuantFormat(bits=4, code_min=-8, code_max=7, granularity="group", group_size=2**31)
+    stored = QuantisedTensor(torch.zeros(4, 8, dtype=torch.int8), torch.ones(4, 1), fmt, "float32")
+    with pytest.raises(UserError, match="type group_size=8"):
+        QuantisedTensor.from_parts(stored.meta(), stored.parts())
+    with pytest.raises(UserError, match="type group_size=8"):
+        quantise_rows(torch.ones(4, 8), fmt)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"bits": 6, "code_min": -64, "code_max": 63}, "bits=7"),
+        ({"bits": 2**32, "code_min": -100, "code_max": 100}, "1 to 8"),
+        ({"bits": 6, "code_min": -448, "code_max": 448, "number": "float8_e4m3"}, "type bits=8"),
         ({"bits": 9, "code_min": -200, "code_max": 200}, "signed byte"),
         ({"bits": 8, "code_min": -127, "code_max": 127, "granularity": "column"}, "granularity=row"),
         ({"bits": 8, "code_min": -127, "code_max": 127, "clip_quantile": 1.5}, "0.9999984"),
