@@ -15,7 +15,7 @@ import numpy as np
 
 from golf.data.accounting import TOTALS, add_totals, document_totals, encode_counted, has_sidecar
 from golf.data.bytes import ByteTable
-from golf.data.manifest import describe_files, read_manifest, write_manifest
+from golf.data.manifest import describe_files, read_manifest, sha256_of_file, write_manifest
 from golf.data.overlap import OverlapReport, check_overlap
 from golf.data.shards import (
     Shards,
@@ -109,6 +109,7 @@ def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None 
     one window of validation, overlap of the splits. UserError on the first fault; returns the overlap report."""
     tokenizer = load_tokenizer(prepared.tokenizer_path, vocab_size)
     require_window(len(Shards(prepared.val_paths)), seq_len)
+    require_manifest_files(prepared)
     require_own_tokenizer(prepared, tokenizer)
     for path in prepared.val_paths:
         require_vocabulary(np.asarray(read_shard(path)), tokenizer.vocab_size, path)
@@ -117,6 +118,30 @@ def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None 
     if not prepared.train_paths:
         return None
     return check_overlap(list(prepared.train_paths), list(prepared.val_paths), tokenizer.bos_id)
+
+
+def require_manifest_files(prepared: PreparedData) -> None:
+    """UserError if the shards are not those of golf's manifest: sizes of all, contents of the validation shards.
+
+    A split that was cut short, put in another order or replaced is noticed here, before anything is scored on it.
+    """
+    manifest = read_manifest(prepared.folder)
+    if manifest is None:
+        return
+    remedy = f"type golf data verify {prepared.folder}, and make or fetch the folder again"
+    for path in (*prepared.val_paths, *prepared.train_paths):
+        entry = manifest["files"].get(Path(path).name)
+        if entry is None:
+            raise UserError(f"{path} is not one of the {len(manifest['files'])} files of the manifest; {remedy}")
+        size = Path(path).stat().st_size
+        if size != entry["bytes"]:
+            raise UserError(f"{path} has {size} bytes, the manifest says {entry['bytes']}; {remedy}")
+        found = sha256_of_file(path) if path in prepared.val_paths else entry["sha256"]
+        if found != entry["sha256"]:
+            raise UserError(
+                f"{path} is another split, or in another order: sha256 {found[:16]}…, expected "
+                f"{entry['sha256'][:16]}…; {remedy}"
+            )
 
 
 def require_own_tokenizer(prepared: PreparedData, tokenizer: Tokenizer) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from golf.errors import UserError
+from golf.errors import UserError, VerificationFailed
 
 DESCRIPTION = """Get data, make data, check data.
 
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top = DataParser("golf data", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="download | tokenizer | retokenise | verify")
     _retokenise_arguments(commands.add_parser("retokenise", help="documents to shards"))
+    _verify_arguments(commands.add_parser("verify", help="check a folder of shards, whoever made it"))
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="machine-readable output")
     return top
@@ -51,6 +52,12 @@ def _retokenise_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, default=cores(), help="processes (as many as cores)")
     command.add_argument("--drop-overlap", action="store_true", help="leave validation documents out of training")
     command.add_argument("--restart", action="store_true", help="begin again instead of going on")
+
+
+def _verify_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, help="a folder with fineweb_val_*.bin")
+    command.add_argument("--tokenizer", default="auto", help="its tokenizer (auto: in the folder, or beside it)")
+    command.add_argument("--full", action="store_true", help="it must be the whole official validation split")
 
 
 def cores() -> int:
@@ -93,8 +100,15 @@ def retokenise_command(options: argparse.Namespace, say: Callable[[str], None]) 
     return manifest
 
 
+def verify_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    from golf.data_commands.verify import verify
+
+    return verify(options.folder, options.tokenizer, options.full, say)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
     "retokenise": retokenise_command,
+    "verify": verify_command,
 }
 
 
@@ -105,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = COMMANDS[options.command](options, (lambda line: None) if quiet else _say)
     if quiet:
         print(json.dumps(result, indent=1))
+    if result.get("error"):
+        raise VerificationFailed(result["error"])
     return 0
 
 
