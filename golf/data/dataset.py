@@ -106,18 +106,20 @@ def open_folder(folder: str | Path, tokenizer: str = "auto", require_train: bool
 
 def check_prepared(prepared: PreparedData, seq_len: int, vocab_size: int | None = None) -> OverlapReport | None:
     """Headers and sizes of all shards, ids of validation (all) and training (start of each shard), tokenizer size,
-    one window of validation, overlap of the splits. UserError on the first fault; returns the overlap report."""
+    one window of validation, overlap of the splits, files as in the manifest. UserError on the first fault; returns
+    the overlap report."""
     tokenizer = load_tokenizer(prepared.tokenizer_path, vocab_size)
     require_window(len(Shards(prepared.val_paths)), seq_len)
-    require_manifest_files(prepared)
     require_own_tokenizer(prepared, tokenizer)
     for path in prepared.val_paths:
         require_vocabulary(np.asarray(read_shard(path)), tokenizer.vocab_size, path)
     for path in prepared.train_paths:
         require_vocabulary(np.asarray(read_shard(path))[:1_000_000], tokenizer.vocab_size, path)
-    if not prepared.train_paths:
-        return None
-    return check_overlap(list(prepared.train_paths), list(prepared.val_paths), tokenizer.bos_id)
+    report = None
+    if prepared.train_paths:
+        report = check_overlap(list(prepared.train_paths), list(prepared.val_paths), tokenizer.bos_id)
+    require_manifest_files(prepared)
+    return report
 
 
 def require_manifest_files(prepared: PreparedData) -> None:

@@ -26,8 +26,11 @@ SENTENCEPIECE_FLAGS: dict[str, Any] = {
 }
 
 
-def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
-    """Content of a `.model` file with exactly `vocab_size` pieces trained on `texts` (NUL read as a space)."""
+def train_sentencepiece(texts: Iterable[str], vocab_size: int, **changes: Any) -> bytes:
+    """Content of a `.model` file with exactly `vocab_size` pieces trained on `texts` (NUL read as a space).
+
+    changes: the library's own arguments, where they are to differ from the challenge's.
+    """
     from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
     sentences = (clean for text in texts if (clean := text.replace("\0", " ").strip()))
@@ -39,7 +42,7 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
             vocab_size=vocab_size,
             num_threads=1,
             minloglevel=2,
-            **SENTENCEPIECE_FLAGS,
+            **(SENTENCEPIECE_FLAGS | changes),
         )
         learned = SentencePieceProcessor(model_proto=model.getvalue()).vocab_size()
     except RuntimeError as error:

@@ -47,7 +47,10 @@ class EncodeWorker:
 
     def encode(self, batch: DocumentBatch, prove: bool) -> EncodedBatch:
         """Encode a batch. `prove`: count each document's bytes and compare with its text (validation)."""
-        texts = [self.text_of(item, batch, number) for number, item in enumerate(batch.items)]
+        texts = [
+            parsed_text(item, self.field, f"{batch.path}, document {batch.first + number + 1}")
+            for number, item in enumerate(batch.items)
+        ]
         hashes = [document_hash(text) for text in texts]
         if prove:
             ids, counts, totals = self._counted(texts)
@@ -73,30 +76,28 @@ class EncodeWorker:
             all_counts += [np.zeros(1, dtype=np.int64), counts]
         return all_ids, np.concatenate(all_counts), totals
 
-    def text_of(self, item: Any, batch: DocumentBatch, number: int) -> str:
-        """The text of a document; UserError names its place if there is none."""
-        where = f"{batch.path}, document {batch.first + number + 1}"
-        text = item
-        if isinstance(item, bytes):
-            try:
-                entry = json.loads(item)
-            except UnicodeDecodeError as error:
-                raise UserError(f"{where}: invalid UTF-8 at byte {error.start} of the line; repair that line") from None
-            except ValueError as error:
-                raise UserError(f"{where}: not JSON ({error}); repair that line, or name another file") from None
-            if not isinstance(entry, dict) or self.field not in entry:
-                known = ", ".join(list(entry)[:8]) if isinstance(entry, dict) else "no keys"
-                raise UserError(f"{where}: no key {self.field!r} (it has {known}); type --field <key of the text>")
-            text = entry[self.field]
-        if not isinstance(text, str):
-            raise UserError(
-                f"{where}: the text is {str(text)[:SHOWN_CHARACTERS]!r}, not a string; repair that document"
-            )
+
+def parsed_text(item: Any, field: str, where: str) -> str:
+    """The text of a document, which is a JSON line or the text itself; UserError names its place if there is none."""
+    text = item
+    if isinstance(item, bytes):
         try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError(f"{where}: character {error.start} is half of a surrogate pair; repair that text") from None
-        return text
+            entry = json.loads(item)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: invalid UTF-8 at byte {error.start} of the line; repair that line") from None
+        except ValueError as error:
+            raise UserError(f"{where}: not JSON ({error}); repair that line, or name another file") from None
+        if not isinstance(entry, dict) or field not in entry:
+            known = ", ".join(list(entry)[:8]) if isinstance(entry, dict) else "no keys"
+            raise UserError(f"{where}: no key {field!r} (it has {known}); type --field <key of the text>")
+        text = entry[field]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: the text is {str(text)[:SHOWN_CHARACTERS]!r}, not a string; repair it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: character {error.start} is half of a surrogate pair; repair that text") from None
+    return text
 
 
 def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:

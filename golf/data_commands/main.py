@@ -35,8 +35,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="download | tokenizer | retokenise | verify")
     _retokenise_arguments(commands.add_parser("retokenise", help="documents to shards"))
     _verify_arguments(commands.add_parser("verify", help="check a folder of shards, whoever made it"))
-    for command in commands.choices.values():
-        command.add_argument("--json", action="store_true", help="machine-readable output")
+    tokenizer = commands.add_parser("tokenizer", help="train one, or convert GPT-2's")
+    kinds = tokenizer.add_subparsers(dest="action", required=True, metavar="train | convert")
+    _tokenizer_arguments(kinds.add_parser("train", help="on documents"), kinds.add_parser("convert", help="vocab.json"))
+    for command in (*commands.choices.values(), *kinds.choices.values()):
+        if command is not tokenizer:
+            command.add_argument("--json", action="store_true", help="machine-readable output")
     return top
 
 
@@ -52,6 +56,19 @@ def _retokenise_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, default=cores(), help="processes (as many as cores)")
     command.add_argument("--drop-overlap", action="store_true", help="leave validation documents out of training")
     command.add_argument("--restart", action="store_true", help="begin again instead of going on")
+
+
+def _tokenizer_arguments(train: argparse.ArgumentParser, convert: argparse.ArgumentParser) -> None:
+    train.add_argument("documents", nargs="*", type=Path, help="docs_selected.jsonl, or any .jsonl/.parquet")
+    train.add_argument("--kind", default="sentencepiece", choices=("sentencepiece", "caseops", "bytes", "gpt2"))
+    train.add_argument("--vocab-size", type=int, help="number of ids (1024; gpt2: 50257; bytes: 260)")
+    train.add_argument("--out", required=True, type=Path, help="the file to write")
+    train.add_argument("--field", default="text", help="key, or column, of the text (text)")
+    train.add_argument("--docs", type=int, help="train on this many documents only")
+    train.add_argument("--skip-docs", type=int, default=0, help="leave out the first ones, such as validation (0)")
+    train.add_argument("--lossless", action="store_true", help="no normalisation: every byte of a text is kept")
+    convert.add_argument("vocabulary", type=Path, help="GPT-2's vocab.json (encoder.json)")
+    convert.add_argument("--out", required=True, type=Path, help="the .tiktoken file to write")
 
 
 def _verify_arguments(command: argparse.ArgumentParser) -> None:
@@ -100,6 +117,20 @@ def retokenise_command(options: argparse.Namespace, say: Callable[[str], None]) 
     return manifest
 
 
+def tokenizer_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    from golf.data_commands.sources import DocumentFiles
+    from golf.data_commands.tokenizers import convert_gpt2, train_tokenizer, write_tokenizer
+
+    if options.action == "convert":
+        return write_tokenizer("gpt2", convert_gpt2(options.vocabulary), options.out, say)
+    if not options.documents and options.kind != "bytes":
+        raise UserError("data tokenizer train: name the documents, such as docs_selected.jsonl")
+    size = options.vocab_size or {"gpt2": 50_257}.get(options.kind, 1024)
+    files = DocumentFiles(options.documents, options.field)
+    content = train_tokenizer(options.kind, files, size, options.skip_docs, options.docs, options.lossless)
+    return write_tokenizer(options.kind, content, options.out, say)
+
+
 def verify_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from golf.data_commands.verify import verify
 
@@ -108,6 +139,7 @@ def verify_command(options: argparse.Namespace, say: Callable[[str], None]) -> d
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
     "retokenise": retokenise_command,
+    "tokenizer": tokenizer_command,
     "verify": verify_command,
 }
 

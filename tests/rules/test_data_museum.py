@@ -51,7 +51,7 @@ def with_table(folder, change):
     subject, tokenizer = subject_on(folder), SentencePieceTokenizer(folder / "tokenizer.model")
     table = byte_table_from_sentencepiece(folder / "tokenizer.model")
     arrays = [table.base_bytes.copy(), table.leading_space.copy(), table.boundary.copy()]
-    change(tokenizer._pieces, *arrays)
+    change(tokenizer.pieces, *arrays)
     subject.material.byte_table = ByteTable(*arrays)
     return subject
 
