@@ -127,7 +127,7 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     from golf.models.roles import roles_of
     from golf.size.library import measured_rates, read_library
     from golf.size.prior import prior_weights
-    from golf.size.sample import forecast_artifact
+    from golf.size.sample import ANY_TOKENIZER, forecast_artifact
     from golf.size.speed import step_seconds, training_forecast
     from golf.training.flops import training_flops_per_token
 
@@ -152,8 +152,8 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     parameters = sum(p.numel() for p in net.parameters())
     dense = [] if sparsity is not None else library  # runs whose bytes tell nothing about zeros are left out
     rate_of = measured_rates(dense, codec.name, parameters, training.tokens or 0)
-    network, tokenizer = exported_network(config["model"]), {"kind": "", "vocab_size": 0, "sha256": "0" * 64}
-    forecast = forecast_artifact(quantised, network, tokenizer, codec, rate_of=rate_of)
+    network = exported_network(config["model"])
+    forecast = forecast_artifact(quantised, network, ANY_TOKENIZER, codec, rate_of=rate_of)
     code = code_bytes(config)
     lines = planned_classes(routed, quantised, forecast)
     return {
