@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +37,7 @@ from golf.models.roles import roles_of
 from golf.optim.averaging import Ema
 from golf.optim.composite import Composite
 from golf.optim.schedules import Schedules
+from golf.quant.calibration_ledger import CalibrationLedger
 from golf.quant.plan import QuantPlan
 
 FIRST_STEPS_PRINTED = 10
@@ -181,7 +181,8 @@ class ProgramRun:
             )
         except StepsDone:
             return net, {}
-        self.say(f"trained steps:{steps} train_time:{clock.read() * 1e3:.0f}ms")
+        self.train_seconds = clock.read()
+        self.say(f"trained steps:{steps} train_time:{self.train_seconds * 1e3:.0f}ms")
         weights = net.state_dict()
         if program.average is not None:
             averaged = program.average.average(net)
@@ -247,11 +248,13 @@ class ProgramRun:
             raise UserError(
                 "the quantisation plan wants Hessians and has no source; type quant/calibration=training_tokens"
             )
-        begun = time.monotonic()
-        shards = Shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id)
+        ledger = CalibrationLedger(self.train_seconds, self.program.budget.max_seconds)
+        shards = None
+        if plan.calibration.reads_training_data:
+            shards = ledger.shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id)
         seq_len = self.program.stream.keywords["seq_len"]
         hessians = plan.calibration.hessians(net, shards, seq_len, self.rank, self.world)
-        self.say(f"calibrated matrices:{len(hessians)} seconds:{time.monotonic() - begun:.1f}")
+        self.say(ledger.line(len(hessians)))
         return hessians
 
     def evaluate_artifact(self, path: Path) -> None:

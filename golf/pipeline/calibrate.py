@@ -7,7 +7,6 @@ inputs with another one (queries, keys and values) is stored once.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.stage import stage_result
+from golf.quant.calibration_ledger import CalibrationLedger
 
 Hessians = dict[str, torch.Tensor]
 
@@ -48,26 +48,22 @@ def calibrate(
             "this quantisation plan wants Hessians and quant.calibration names no source: "
             "type quant/calibration=training_tokens or quant/calibration=self_generated"
         )
-    begun = time.monotonic()
-    hessians = collect(run, config, plan.calibration, weights)
+    trained = (stage_result(run.path, "train") or {}).get("train_seconds") or 0.0
+    ledger = CalibrationLedger(trained, run.config["budget"]["max_seconds"])
+    hessians = collect(run, config, plan.calibration, weights, ledger)
     owners = save_hessians(hessians, tensors)
     traces = {name: float(hessian.diagonal().double().sum()) for name, hessian in hessians.items()}
     write_atomically(output, json.dumps({"tensors": owners, "traces": traces, "sha256": sha256_of(tensors)}, indent=1))
-    seconds = time.monotonic() - begun
-    say_time(run, plan.calibration, len(hessians), seconds)
-    return [output, tensors], {
-        "collected": len(hessians),
-        "source": type(plan.calibration).__name__,
-        "on_training_clock": plan.calibration.on_training_clock,
-        "calibration_seconds": round(seconds, 3),
-    }
+    run.say(ledger.line(len(hessians)))
+    source = {"collected": len(hessians), "source": type(plan.calibration).__name__}
+    return [output, tensors], source | ledger.as_dict()
 
 
-def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path) -> Hessians:
+def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path, ledger: CalibrationLedger) -> Hessians:
     """The Hessians of a run's exported weights, from a calibration source."""
     from safetensors.torch import load_file
 
-    from golf.data.shards import Shards, train_shards
+    from golf.data.shards import train_shards
     from golf.training.checkpointing import load_weights
     from golf.training.device import torch_device
 
@@ -77,11 +73,11 @@ def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path) 
         torch.set_float32_matmul_precision("high")
     net = build(config["model"])
     load_weights(net, load_file(weights))
-    shards = None
-    if source.on_training_clock:
+    shards = None  # a source that says it reads nothing gets nothing to read
+    if source.reads_training_data:
         prepared = run.data()
         tokenizer = prepared.tokenizer(net.vocab_size)
-        shards = Shards(train_shards(prepared.folder), net.vocab_size, tokenizer.bos_id)
+        shards = ledger.shards(train_shards(prepared.folder), net.vocab_size, tokenizer.bos_id)
     return source.hessians(net.to(device).eval(), shards, config["data"]["seq_len"])
 
 
@@ -111,16 +107,3 @@ def load_hessians(calibration: Path, device: torch.device) -> Hessians:
         return {}
     stored = load_file(calibration.with_name("hessians.safetensors"), device=str(device))
     return {name: stored[owner] for name, owner in owners.items()}
-
-
-def say_time(run: RunFolder, source: Any, collected: int, seconds: float) -> None:
-    """How long it took, and whether training and calibration together stayed within the budget's seconds."""
-    line = f"calibrated {collected} matrices in {seconds:.1f} s"
-    limit = run.config["budget"]["max_seconds"]
-    trained = (stage_result(run.path, "train") or {}).get("train_seconds")
-    if source.on_training_clock and limit and trained is not None:
-        total = trained + seconds
-        line += f"; with {trained:.1f} s of training {total:.1f} of {limit:g} s"
-        if total > limit:
-            line += f": OVER the training clock, type budget.reserve_seconds={seconds + 0.5:.0f} in training"
-    run.say(line)

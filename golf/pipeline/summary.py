@@ -98,7 +98,11 @@ def _export(run: RunFolder, name: str, below: list[dict[str, Any]]) -> dict[str,
     scored = (stage_result(root, "score") or {}).get("ladder", [])
     extra = [evaluation for evaluation in _evaluations(run, name) if evaluation not in scored]
     fields = {field: packed.get(field) for field in EXPORT_FIELDS}
-    return {"ladder": below + scored, "evaluations": extra, "sha256": packed.get("sha256"), **fields}
+    quantised = {"fallbacks": (stage_result(root, "quantise") or {}).get("fallbacks")}
+    calibrated = stage_result(root, "calibrate") or {}
+    if calibrated.get("collected"):
+        quantised["calibration"] = calibrated
+    return {"ladder": below + scored, "evaluations": extra, "sha256": packed.get("sha256"), **quantised, **fields}
 
 
 def _fits(run: RunFolder) -> dict[str, Any]:

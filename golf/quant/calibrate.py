@@ -2,33 +2,21 @@
 
 A source is a node of the configuration that is handed the training shards, the network and nothing else; there is no
 way to name tokens. Reading training data counts as training, so it belongs inside the training clock; text that the
-network wrote itself does not. Invariant: the batches of a source do not depend on the number of ranks that share them.
+network wrote itself does not (golf/quant/calibration_ledger.py keeps the books, whatever a source says).
+Invariant: the batches of a source do not depend on the number of ranks that share them.
 Legend: B rows, T time.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from golf.data.shards import TRAIN_PATTERN, Shards
+from golf.data.shards import Shards
 from golf.data.stream import TokenStream
-from golf.errors import UserError, VerificationFailed
+from golf.errors import UserError
+from golf.quant.calibration_ledger import require_training_shards
 from golf.quant.hessian import collect_hessians
-
-
-def require_training_shards(shards: Shards) -> None:
-    """Refuse shards that are not the training split's.
-
-    Raises:
-        VerificationFailed: naming the file.
-    """
-    for path in shards.paths:
-        if not Path(path).match(TRAIN_PATTERN):
-            raise VerificationFailed(
-                f"{path} is not a training shard ({TRAIN_PATTERN}): calibration never sees validation data"
-            )
 
 
 class TrainingTokens:
@@ -41,7 +29,7 @@ class TrainingTokens:
             Hessians, 8 there: a known fault); 1 = batches of the whole order.
     """
 
-    on_training_clock = True
+    reads_training_data = True
 
     def __init__(self, order: Callable[..., TokenStream], batches: int = 16, rows: int = 48, first_rank_of: int = 1):
         if batches < 1 or rows < 1 or first_rank_of < 1:

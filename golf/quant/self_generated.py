@@ -141,7 +141,7 @@ class SelfGenerated:
         sequences: how many, over all ranks. rows: of them at a time. temperature: of sampling. seed: of the draws.
     """
 
-    on_training_clock = False
+    reads_training_data = False
 
     def __init__(self, sequences: int = 64, rows: int = 16, temperature: float = 0.8, seed: int = 0):
         if sequences < 1 or rows < 1 or not temperature > 0:

@@ -1,7 +1,6 @@
 """Calibration: second moments by definition, sources that no validation token enters, the stage that keeps them."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from golf.data.shuffled import ShuffledStream
 from golf.errors import UserError, VerificationFailed
 from golf.pipeline.calibrate import load_hessians, save_hessians
 from golf.quant.calibrate import TrainingTokens
+from golf.quant.calibration_ledger import CalibrationLedger
 from golf.quant.hessian import collect_hessians
 from golf.quant.self_generated import SelfGenerated
 
@@ -135,6 +135,10 @@ def test_export_with_gptq_calibrates_and_says_what_each_tensor_lost(start_run, t
     assert sum(line["kind"] == "corrected" for line in codes) == 3
     result = json.loads((run.path / "stages/calibrate/manifest.json").read_text())["result"]
     assert result["on_training_clock"]
+    assert result["training_tokens_read"] > 0
+    summary = json.loads((run.path / "summary.json").read_text())["exports"]["default"]
+    assert summary["fallbacks"] == 0
+    assert summary["calibration"].items() >= result.items()
     assert result["collected"] > 5
     config = {**run.config, "quant": {**run.config["quant"], "calibration": None}}
     with pytest.raises(UserError, match="quant/calibration=training_tokens"):
@@ -153,13 +157,49 @@ def test_what_is_refused(make, said):
         make()
 
 
-def test_time_over_the_clock_is_said(monkeypatch):
-    from golf.pipeline import calibrate
+class Watch:
+    """A clock that a test sets."""
 
-    said = []
-    run = SimpleNamespace(config={"budget": {"max_seconds": 600}}, path=None, say=said.append)
-    monkeypatch.setattr(calibrate, "stage_result", lambda path, name: {"train_seconds": 598.0})
-    calibrate.say_time(run, TrainingTokens(ShuffledStream), 3, 3.0)
-    calibrate.say_time(run, SelfGenerated(), 3, 3.0)
-    assert "601.0 of 600 s: OVER the training clock, type budget.reserve_seconds=4" in said[0]
-    assert said[1] == "calibrated 3 matrices in 3.0 s"
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_reading_training_data_runs_the_training_clock(net, shards):
+    """Whatever a source says of itself: its reads are in the ledger, those after the clock's end are counted."""
+    watch = Watch()
+    ledger = CalibrationLedger(598.0, 600.0, watch)
+    train = ledger.shards(sorted(shards.glob("fineweb_train_*")), 48)
+    batches = TrainingTokens(ShuffledStream, batches=2, rows=1).token_batches(train, 16)
+    next(batches)
+    assert not ledger.as_dict()["over_training_clock"]
+    early, watch.seconds = ledger.tokens_read, 3.0
+    next(batches)
+    found = ledger.as_dict()
+    assert found["on_training_clock"]
+    assert found["over_training_clock"]
+    assert found["training_tokens_read"] == 2 * early == 2 * 17
+    assert found["tokens_read_after_the_clock"] == early
+    assert "601.0 of 600 s: OVER the training clock, 17 tokens read after it" in ledger.line(3)
+    assert "type budget.reserve_seconds=4" in ledger.line(3)
+
+
+def test_text_of_its_own_is_off_the_clock(net):
+    watch = Watch()
+    ledger = CalibrationLedger(598.0, 600.0, watch)
+    assert SelfGenerated(sequences=2, rows=2).hessians(net, None, 12)
+    watch.seconds = 3.0
+    assert not ledger.as_dict()["on_training_clock"]
+    assert ledger.line(3) == "calibrated 3 matrices in 3.0 s"
+
+
+def test_the_ledger_refuses_validation_shards_under_any_name(shards, tmp_path):
+    ledger = CalibrationLedger(0.0)
+    with pytest.raises(VerificationFailed, match="is not a training shard"):
+        ledger.shards([shards / "fineweb_val_000000.bin"])
+    for name in ("fineweb_train_000000.bin", "fineweb_val_000000.bin"):
+        (tmp_path / name).symlink_to(shards / "fineweb_val_000000.bin")
+    with pytest.raises(VerificationFailed, match=r"train_000000\.bin is a validation shard"):
+        ledger.shards([tmp_path / "fineweb_train_000000.bin"])
+    assert ledger.tokens_read == 0
