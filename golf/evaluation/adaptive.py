@@ -7,17 +7,26 @@ The model's weights are as before when the evaluation ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Evaluator, Window
+from golf.evaluation.phases import OVER_LIMIT
+from golf.evaluation.protocol import Evaluator
 from golf.evaluation.sliding import Sliding
+from golf.evaluation.windows import Window
+
+TRAINABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class Adaptive:
-    """`ttt`: the method, from the `ttt` group. seq_len, stride, tail: of the windows, as in eval=sliding."""
+    """`ttt`: the method, from the `ttt` group. seq_len, stride, tail: of the windows, as in eval=sliding.
+
+    limit_seconds: of the evaluation clock; 0 or null = only measure. over_limit: what does not fit is refused, or
+    learning ends in time ("shorten").
+    """
 
     name = "ttt"
     interleaved = False
@@ -30,27 +39,34 @@ class Adaptive:
         ttt: Any = None,
         batch_tokens: int = 0,
         max_tokens: int = 0,
-        limit_seconds: float = 0.0,
+        limit_seconds: float | None = None,
+        over_limit: str = "refuse",
+        max_documents: int = 0,
     ) -> None:
+        if over_limit not in OVER_LIMIT:
+            raise UserError(f"eval.over_limit={over_limit}: allowed are {', '.join(OVER_LIMIT)}; type {OVER_LIMIT[0]}")
         if not ttt:
             raise UserError("eval=adaptive needs a method of test-time training; type ttt=sgd, ttt=lora or ttt=phased")
         self.method = ttt
         self.windowing = Sliding(seq_len, stride, tail, batch_tokens, max_tokens)
         self.seq_len, self.stride, self.tail = seq_len, stride, tail
-        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
+        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
+        self.max_documents = max_documents
+        self.over_limit = over_limit
         self.by_document = bool(ttt.by_document)
         self.rescoring = "forbid" if self.by_document else self.windowing.rescoring
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
-        sizes = (self.batch_tokens, self.max_tokens, self.limit_seconds)
+        sizes = (self.batch_tokens, self.max_tokens, self.limit_seconds, self.over_limit)
         return {self.name: Adaptive(seq_len, self.stride, self.tail, self.method, *sizes)}
 
-    def windows(self, num_tokens: int) -> list[Window]:
+    def windows(self, num_tokens: int) -> Sequence[Window]:
         return self.windowing.windows(num_tokens)
 
     def run(self, session: Any) -> None:
         """Let the method score and learn; put the weights back."""
+        require_trainable(session.model)
         before = {name: tensor.detach().clone() for name, tensor in session.model.state_dict().items()}
         wanted = [(parameter, parameter.requires_grad) for parameter in session.model.parameters()]
         try:
@@ -65,3 +81,20 @@ class Adaptive:
             for parameter, wants in wanted:
                 parameter.grad = None
                 parameter.requires_grad_(wants)
+
+
+def require_trainable(model: Any) -> None:
+    """Gradients need weights in floating point, as opening an artifact dequantises them.
+
+    Raises:
+        UserError: there are none, or one is still as it is stored.
+    """
+    parameters = list(model.named_parameters())
+    packed = next((name for name, p in parameters if p.dtype not in TRAINABLE or p.is_inference()), None)
+    if packed is None and parameters:
+        return
+    what = f"the weight {packed} is {dict(parameters)[packed].dtype}" if packed else "the network has no weights"
+    raise UserError(
+        f"test-time training needs dequantised weights that take gradients, and {what}: open the file with golf.load "
+        "or evaluate.py, which dequantise it; or type ttt=none"
+    )

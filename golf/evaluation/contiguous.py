@@ -7,7 +7,8 @@ The first target of a block is predicted from one token only, so this is the che
 from __future__ import annotations
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Evaluator, Window
+from golf.evaluation.protocol import Evaluator
+from golf.evaluation.windows import Window, WindowGrid
 
 
 class Contiguous:
@@ -17,17 +18,19 @@ class Contiguous:
     rescoring = "forbid"
     interleaved = False
 
-    def __init__(self, seq_len: int = 0, batch_tokens: int = 0, max_tokens: int = 0) -> None:
+    def __init__(self, seq_len: int = 0, batch_tokens: int = 0, max_tokens: int = 0, max_documents: int = 0) -> None:
         if seq_len < 0:
             raise UserError(f"eval.seq_len={seq_len}: allowed is 0 (as in training) or a number of tokens, e.g. 1024")
         self.seq_len = seq_len
         self.stride = seq_len
         self.batch_tokens = batch_tokens
-        self.max_tokens = max_tokens
+        self.max_tokens, self.max_documents = max_tokens, max_documents
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         return {self.name: Contiguous(self.seq_len or train_seq_len, self.batch_tokens, self.max_tokens)}
 
-    def windows(self, num_tokens: int) -> list[Window]:
+    def windows(self, num_tokens: int) -> WindowGrid:
         targets = num_tokens - 1
-        return [Window(p, min(self.seq_len, targets - p), 0) for p in range(0, targets, self.seq_len)]
+        return WindowGrid(
+            range(0, targets, self.seq_len), lambda start: Window(start, min(self.seq_len, targets - start), 0)
+        )

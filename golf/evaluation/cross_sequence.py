@@ -11,7 +11,8 @@ from torch import Tensor
 
 from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
-from golf.evaluation.protocol import Evaluator, Window, rank_share, score_batches
+from golf.evaluation.protocol import Evaluator
+from golf.evaluation.windows import Window, rank_share, score_batches
 
 
 class CrossSequence(Contiguous):
@@ -29,12 +30,13 @@ class CrossSequence(Contiguous):
         windows = rank_share(self.windows(session.num_targets + 1), session.rank, session.world)
         if not windows:
             return
-        session.expect(sum(window.length for window in windows))
+        batches = score_batches(windows, session.batch_tokens)
+        session.expect(sum(batches.scored))
         plain, session.model = session.model, RememberingModel(session.model)
         try:
             if windows[0].start:
                 self.read_before(session, windows[0].start)
-            session.score(score_batches(windows, session.batch_tokens))
+            session.score(batches)
         finally:
             session.model = plain
 
@@ -66,7 +68,3 @@ class RememberingModel:
         if not self.memory:
             raise UserError("eval=cross_sequence needs model/attention=cross_sequence; type eval=contiguous without it")
         return nll_BT
-
-    def nll_suffix(self, ids_BT: Tensor, targets_BT: Tensor, first_scored: int) -> Tensor:
-        """The same from position `first_scored` on."""
-        return self(ids_BT, targets_BT)[:, first_scored:]

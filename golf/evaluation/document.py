@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Evaluator, Window
-from golf.evaluation.session import DocumentSpan, document_windows, padded_batches
+from golf.evaluation.documents import DocumentSpan, document_windows
+from golf.evaluation.protocol import Evaluator
+from golf.evaluation.windows import Window
 
 
 class DocumentIsolated:
@@ -28,12 +29,14 @@ class DocumentIsolated:
         stride: int | None = None,
         batch_tokens: int = 0,
         max_tokens: int = 0,
-        limit_seconds: float = 0.0,
+        limit_seconds: float | None = None,
+        max_documents: int = 0,
     ) -> None:
         if stride is not None and (stride < 1 or (seq_len and stride > seq_len)):
             raise UserError(f"eval.stride={stride}: allowed is 1 … {seq_len or 'the window'}; type eval.stride=null")
         self.seq_len, self.stride = seq_len, stride or seq_len
-        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
+        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
+        self.max_documents = max_documents
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
@@ -52,6 +55,6 @@ class DocumentIsolated:
             for turn, window in enumerate(document_windows(span, self.seq_len, self.stride))
         ]
         ordered = [window for _, _, window in sorted(windows, key=lambda item: item[:2])]
-        batches = padded_batches(ordered, self.seq_len, session.batch_tokens)[session.rank :: session.world]
-        session.expect(sum(w.length - w.first_scored for batch in batches for w in batch))
-        session.score(batches, self.seq_len)
+        batches = session.batches(ordered, self.seq_len, self.stride)[session.rank :: session.world]
+        session.expect(batches.num_targets)
+        session.score(batches, self.seq_len, self.stride)

@@ -15,7 +15,10 @@ from golf.evaluation.sliding import Sliding
 
 
 class Ladder:
-    """Windows of the same length (0: the length the model was trained at). `ttt`: method of the last rung, or none."""
+    """Windows of the same length (0: the length the model was trained at). `ttt`: method of the last rung, or none.
+
+    limit_seconds, over_limit: of the rung with test-time training, see `Adaptive`.
+    """
 
     def __init__(
         self,
@@ -25,15 +28,19 @@ class Ladder:
         batch_tokens: int = 0,
         max_tokens: int = 0,
         ttt: Any = None,
-        limit_seconds: float = 0.0,
+        limit_seconds: float | None = None,
+        over_limit: str = "refuse",
+        max_documents: int = 0,
     ) -> None:
-        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
+        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
+        self.max_documents = max_documents
         self.rungs: list[EvaluationPlan] = [
             Contiguous(seq_len, batch_tokens, max_tokens),
             Sliding(seq_len, stride, tail, batch_tokens, max_tokens),
         ]
         if ttt:
-            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, batch_tokens, max_tokens, limit_seconds))
+            sizes = (batch_tokens, max_tokens, limit_seconds, over_limit)
+            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, *sizes))
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         return {name: rung for plan in self.rungs for name, rung in plan.evaluators(train_seq_len).items()}

@@ -6,10 +6,15 @@ already exists, and within a segment (a document, or the whole stream) targets a
 mode "count" is for published protocols that re-score the tail: it keeps every scoring, as they do, and says how many
 targets were scored more than once. Sums are float64 in target order, so any split of the targets over ranks gives the
 same total. `require_scored` is what test-time training asks before it may look at a token.
+Losses of a long stream lie in unlinked temporary files that are mapped, and are let go of once they are written, so the
+memory does not grow with the stream.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +27,9 @@ from golf.evaluation.bpb import Score
 
 # A probability of exactly one may come out as a loss slightly below zero in float32; more than this is not rounding.
 ROUNDING_NATS = 1e-3
-SUM_CHUNK = 1 << 22  # targets summed at once: bounds the memory, whatever the split's length
+SUM_CHUNK = 1 << 20  # targets summed at once: bounds the memory, whatever the split's length
+MAPPED_TARGETS = 1 << 23  # streams of more targets are kept in files
+MASS_TOLERANCE = 1e-5  # of the sum of a distribution given as logarithms in float32
 
 
 class LedgerError(VerificationFailed):
@@ -65,8 +72,9 @@ class Ledger:
             raise ValueError(f"rescoring={rescoring!r}: allowed are 'forbid' and 'count'")
         self.num_targets = num_targets
         self.rescoring = rescoring
-        self.nats_N = np.zeros(num_targets, dtype=np.float64)
-        self.times_N = np.zeros(num_targets, dtype=np.int32)
+        self.nats_N = ledger_array(num_targets, np.float64)
+        self.times_N = ledger_array(num_targets, np.int32)
+        self._since_release = 0
         self._segments_S = np.asarray(segments, dtype=np.int64)
         self._next_S = self._segments_S.copy()  # lowest target of each segment that may be recorded next
         self._scored_elsewhere_N: np.ndarray | None = None
@@ -97,6 +105,17 @@ class Ledger:
             self._next_S[segment] = first_target + nll_S.size
         self.nats_N[begin:end] += nll_S
         times_S += 1
+        self._since_release += nll_S.size
+        if self._since_release >= SUM_CHUNK:
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of the memory of what is in files; it is read again where it is wanted."""
+        self._since_release = 0
+        for values_N in (self.nats_N, self.times_N):
+            mapped = getattr(values_N, "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     # -- what test-time training may see ------------------------------------------------------------------------------
     def require_scored(self, first_target: int, last_target: int) -> None:
@@ -128,6 +147,7 @@ class Ledger:
             for begin in range(0, self.num_targets, SUM_CHUNK):
                 part = torch.from_numpy(values_N[begin : begin + SUM_CHUNK].copy())
                 values_N[begin : begin + SUM_CHUNK] = sum_over_ranks(part).cpu().numpy()
+                self._release()
         self._require_once()
 
     def _add(self, nats_N: np.ndarray, times_N: np.ndarray) -> None:
@@ -138,20 +158,62 @@ class Ledger:
         self._require_once()
 
     def _require_once(self) -> None:
-        if self.rescoring == "forbid" and self.times_N.max(initial=0) > 1:
-            raise LedgerError(f"target {int(np.argmax(self.times_N)) + 1} was scored by more than one rank")
+        for begin in range(0, self.num_targets if self.rescoring == "forbid" else 0, SUM_CHUNK):
+            times_S = self.times_N[begin : begin + SUM_CHUNK]
+            if times_S.max() > 1:
+                raise LedgerError(f"target {begin + int(np.argmax(times_S)) + 1} was scored by more than one rank")
+            self._release()
 
     def score(self, bytes_per_target: np.ndarray) -> Score:
         """Sums over everything recorded; bytes_per_target[i] belongs to target i + 1."""
         if bytes_per_target.shape != self.nats_N.shape:
             raise LedgerError(f"{bytes_per_target.size} byte counts for {self.num_targets} targets")
-        byte_sum = 0
+        return self.score_by(lambda begin, end: bytes_per_target[begin:end])
+
+    def score_by(self, bytes_between: Callable[[int, int], np.ndarray]) -> Score:
+        """The same where bytes_between(begin, end) counts the bytes of the targets begin + 1 … end."""
+        nats, targets, byte_sum = [], 0, 0
         for begin in range(0, self.num_targets, SUM_CHUNK):
-            bytes_S = bytes_per_target[begin : begin + SUM_CHUNK].astype(np.int64)
-            byte_sum += int((bytes_S * self.times_N[begin : begin + SUM_CHUNK]).sum())
-        return Score(float(self.nats_N.sum()), int(self.times_N.sum(dtype=np.int64)), byte_sum)
+            end = min(begin + SUM_CHUNK, self.num_targets)
+            times_S = self.times_N[begin:end].astype(np.int64)
+            nats.append(float(self.nats_N[begin:end].sum()))
+            targets += int(times_S.sum())
+            byte_sum += int((bytes_between(begin, end).astype(np.int64) * times_S).sum())
+            self._release()
+        return Score(math.fsum(nats), targets, byte_sum)
 
     def coverage(self, split_targets: int | None = None) -> Coverage:
         """What was scored, of this stream or of the split of which the stream is the beginning."""
-        scored, twice = int((self.times_N > 0).sum()), int((self.times_N > 1).sum())
+        scored, twice = 0, 0
+        for begin in range(0, self.num_targets, SUM_CHUNK):
+            times_S = self.times_N[begin : begin + SUM_CHUNK]
+            scored, twice = scored + int((times_S > 0).sum()), twice + int((times_S > 1).sum())
+            self._release()
         return Coverage(self.num_targets if split_targets is None else split_targets, scored, twice)
+
+
+def ledger_array(size: int, dtype: Any) -> np.ndarray:
+    """Zeros [size]: in memory, or where there are many in an unlinked temporary file."""
+    if size <= MAPPED_TARGETS:
+        return np.zeros(size, dtype=dtype)
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the mapping)
+    file.truncate(size * np.dtype(dtype).itemsize)
+    return np.memmap(file, dtype=dtype, mode="r+", shape=(size,))
+
+
+def losses_of(first_target: int, log_p_SV: torch.Tensor, targets_S: np.ndarray) -> torch.Tensor:
+    """Losses [S] of consecutive targets under distributions given as logarithms [S, V], float64 on the CPU.
+
+    Raises:
+        LedgerError: the probabilities of a target do not add up to one.
+    """
+    mass_S = torch.logsumexp(log_p_SV.double(), -1).exp().cpu()
+    wrong_S = ~((mass_S - 1.0).abs() <= MASS_TOLERANCE)  # also nan
+    if bool(wrong_S.any()):
+        bad = int(wrong_S.long().argmax())
+        raise LedgerError(
+            f"the probabilities at target {first_target + bad} add up to {float(mass_S[bad]):.9g}, not to 1 within "
+            f"{MASS_TOLERANCE:g}: a score needs a normalised distribution"
+        )
+    targets_S1 = torch.from_numpy(targets_S).to(log_p_SV.device)[:, None]
+    return -log_p_SV.double().gather(1, targets_S1)[:, 0].cpu()

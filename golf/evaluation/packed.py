@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Evaluator, Window
+from golf.evaluation.protocol import Evaluator
+from golf.evaluation.windows import Window
 
 PACKED_TAILS = ("exact", "dropped")
 
@@ -29,12 +30,14 @@ class Packed:
         tail: str = "exact",
         batch_tokens: int = 0,
         max_tokens: int = 0,
-        limit_seconds: float = 0.0,
+        limit_seconds: float | None = None,
+        max_documents: int = 0,
     ) -> None:
         if tail not in PACKED_TAILS:
             raise UserError(f"eval.tail={tail!r}: allowed are {', '.join(PACKED_TAILS)}; type eval.tail=exact")
         self.seq_len, self.stride, self.row_tokens, self.tail = seq_len, seq_len, row_tokens, tail
-        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds
+        self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
+        self.max_documents = max_documents
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len

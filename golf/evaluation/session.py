@@ -8,27 +8,21 @@ Legend: B windows of a batch, T tokens of the longest, S positions from the firs
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from golf.data.packed import segment_boundaries
-from golf.errors import UserError
+from golf.evaluation.documents import DocumentSpan, documents_of, segment_positions
 from golf.evaluation.fingerprint import state_checksum, state_sha256
-from golf.evaluation.ledger import Ledger
+from golf.evaluation.ledger import Ledger, losses_of
 from golf.evaluation.phases import EvaluationClock
-from golf.evaluation.protocol import Window, padded_width, score_windows
+from golf.evaluation.scorer import Losses, WindowScorer
+from golf.evaluation.windows import Window, WindowBatches, score_batches
 
 BOUNDARY_BUCKET = 64  # lists of boundaries are padded to multiples of this, so that there are few shapes
-
-
-class DocumentSpan(NamedTuple):
-    """tokens[start : start + length]: a BOS, its document, and the next document's BOS; length - 1 targets."""
-
-    start: int
-    length: int
 
 
 class ScoringSession:
@@ -48,16 +42,23 @@ class ScoringSession:
         clock: EvaluationClock | None = None,
         progress: Callable[[int, int], None] | None = None,
         by_document: bool = False,
+        compiled: bool = False,
+        breakdown: Any = None,
+        vocabulary: Any = None,
     ):
         self.model, self.device, self.batch_tokens = model, torch.device(device), batch_tokens
         self.rank, self.world, self.bos_id = rank, world, bos_id
+        self.vocabulary = vocabulary  # the tokenizer's byte table, where there is one
         self._tokens, self._sum, self._progress = tokens, sum_over_ranks, progress
         self.num_targets = len(tokens) - 1
         segments = [span.start + 1 for span in self.documents()] if by_document else [1]
         self.ledger = Ledger(self.num_targets, rescoring, segments)
         self.clock = EvaluationClock() if clock is None else clock
+        self._scorer, self._breakdown = WindowScorer(tokens, device, compiled), breakdown
         self.updates, self.learned_targets, self.states = 0, 0, []
         self._expected, self._recorded = 0, 0
+        self._updates_before, self._updates_until = 0, 0  # the first score; the last one
+        self.learning_ended: int | None = None  # targets that were scored when there was no time to learn any more
 
     # -- structure ----------------------------------------------------------------------------------------------------
     def documents(self) -> list[DocumentSpan]:
@@ -66,25 +67,68 @@ class ScoringSession:
         Raises:
             UserError: the tokenizer has no BOS, so documents cannot be told apart.
         """
-        if self.bos_id is None or self.bos_id < 0:
-            raise UserError("this tokenizer has no BOS, so documents cannot be told apart; type eval=sliding, ttt=none")
-        starts = np.flatnonzero(self._tokens[:-1] == self.bos_id)
-        if not len(starts) or starts[0]:
-            starts = np.concatenate([[0], starts])
-        ends = np.append(starts[1:], self.num_targets)
-        return [DocumentSpan(int(s), int(e - s) + 1) for s, e in zip(starts, ends)]
+        return documents_of(self._tokens, self.bos_id)
 
     # -- scoring ------------------------------------------------------------------------------------------------------
     def expect(self, targets: int) -> None:
         """How many targets this rank is going to score: what progress and the clock's prediction refer to."""
         self._expected = targets
 
-    def score(self, batches: Sequence[Sequence[Window]], longest: int = 0) -> None:
-        """Score batches of windows without gradients; `longest`: they are of unequal lengths, at most this."""
+    def batches(self, windows: Sequence[Window], longest: int = 0, stride: int = 0) -> WindowBatches:
+        """All windows, of all ranks, in the batches that they are scored in; chooses what is compiled."""
+        found = score_batches(windows, self.batch_tokens, longest, stride)
+        self._scorer.plan(self.model, found, self.batch_tokens)
+        return found
+
+    def score(self, batches: Sequence[Sequence[Window]], longest: int = 0, stride: int = 0) -> None:
+        """Score batches of windows without gradients; `longest`: they are of unequal lengths, at most this.
+
+        What is left to do on the host for one batch is done while the device computes the next.
+        """
+        waiting: Losses | None = None
         with self.clock.phase("score"), torch.no_grad():
             for batch in batches:
-                for first_target, nll_S in score_windows(self.model, self._tokens, batch, self.device, longest):
-                    self._record(first_target, nll_S)
+                rows = self._scorer.rows(batch, longest, stride)
+                found = [] if waiting is None else waiting.by_window()
+                waiting = self._scorer.start(self.model, rows)
+                self._record_windows(found)
+            self._record_windows([] if waiting is None else waiting.by_window())
+
+    def _record_windows(self, found: Sequence[tuple[Window, Tensor]]) -> None:
+        """Write the losses of a batch; those of neighbouring targets at once."""
+        begin = 0
+        for index, (window, _) in enumerate(found):
+            after = found[index + 1][0] if index + 1 < len(found) else None
+            if after is None or after.start + after.first_scored != window.start + window.length:
+                part = found[begin : index + 1]
+                first_target = part[0][0].start + part[0][0].first_scored + 1
+                contexts = [np.arange(w.first_scored + 1, w.length + 1) for w, _ in part] if self._breakdown else ()
+                self._record(first_target, torch.cat([nll for _, nll in part]), contexts)
+                begin = index + 1
+        if found:
+            self._tick()
+
+    def score_distributions(self, batches: Sequence[Sequence[Window]], watcher: Any) -> None:
+        """Score by distributions that `watcher` makes of the network's, from what it saw of the stream so far.
+
+        It is asked for a hint about a target before it is shown the target's token (`hint`, `add`), in order; then
+        change(log_p_SV, hints) gives the logarithms of the probabilities that count, whose mass is checked.
+        """
+        seen = 0
+        with self.clock.phase("score"), torch.no_grad():
+            for batch in batches:
+                for window, logits_SV in self._scorer.logits(self.model, self._scorer.rows(batch)):
+                    first_target, end = window.start + window.first_scored + 1, window.start + window.length + 1
+                    for token in self._tokens[seen:first_target]:
+                        watcher.add(int(token))
+                    targets_S, hints = self._tokens[first_target:end].astype(np.int64), []
+                    for token in targets_S.tolist():
+                        hints.append(watcher.hint())
+                        watcher.add(token)
+                    seen = end
+                    log_p_SV = watcher.change(logits_SV.log_softmax(-1), hints)
+                    contexts = [np.arange(window.first_scored + 1, window.length + 1)] if self._breakdown else ()
+                    self._record(first_target, losses_of(first_target, log_p_SV, targets_S), contexts)
                 self._tick()
 
     def score_flat(self, rows: Sequence[Window], longest: int) -> None:
@@ -97,7 +141,8 @@ class ScoringSession:
                 span = torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None]
                 cu_seqlens_S = torch.from_numpy(boundaries).to(self.device)
                 nll_BT = self.model(span[:, :-1], span[:, 1:], "none", cu_seqlens_S, longest)
-                self._record(row.start + 1, nll_BT[0].to("cpu", torch.float64))
+                contexts = segment_positions(boundaries, row.length) if self._breakdown else ()
+                self._record(row.start + 1, nll_BT[0].to("cpu", torch.float64), [contexts])
                 self._tick()
 
     def score_rows(self, windows: Sequence[Window], width: int, first: int) -> Tensor:
@@ -111,7 +156,8 @@ class ScoringSession:
             plain_BS = nll_BS.detach().to("cpu", torch.float64)
             for row, window in enumerate(windows):
                 scored = plain_BS[row, window.first_scored - first : window.length - first]
-                self._record(window.start + 1 + window.first_scored, scored)
+                contexts = [np.arange(window.first_scored + 1, window.length + 1)] if self._breakdown else ()
+                self._record(window.start + 1 + window.first_scored, scored, contexts)
             self._tick()
         return nll_BS
 
@@ -124,13 +170,22 @@ class ScoringSession:
         ids_BT, targets_BT = torch.from_numpy(rows).to(self.device)
         return ids_BT, targets_BT, torch.from_numpy(real).to(self.device)
 
-    def _record(self, first_target: int, nll_S: Tensor) -> None:
+    def _record(self, first_target: int, nll_S: Tensor, contexts: Sequence[np.ndarray] = ()) -> None:
+        """`contexts`: how many tokens the network read before each target, where a breakdown wants to know."""
+        if not self._recorded:
+            self._updates_before = self.updates
         self.ledger.record(first_target, nll_S)
+        if self._breakdown is not None:
+            self._breakdown.add(first_target, nll_S.numpy(), np.concatenate(contexts))
         self._recorded += len(nll_S)
+        self._updates_until = self.updates
+
+    def _share(self) -> float:
+        return min(self._recorded / max(self._expected or self.num_targets, 1), 1.0)
 
     def _tick(self) -> None:
         expected = self._expected or self.num_targets
-        self.clock.check(min(self._recorded / max(expected, 1), 1.0))
+        self.clock.check(self._share())
         if self._progress is not None:
             self._progress(min(self._recorded, expected), expected)
 
@@ -145,6 +200,24 @@ class ScoringSession:
         with self.clock.phase("adapt"), torch.enable_grad():
             yield
         self.updates += 1
+
+    def losses_again(self, windows: Sequence[Window], width: int, first: int) -> Tensor:
+        """`score_rows` for a further step on windows that are scored: losses to learn from, which nobody records.
+
+        Raises:
+            LedgerError: a target of a window has no final score yet.
+        """
+        for window in windows:
+            self.ledger.require_scored(window.start + 1, window.start + window.length)
+        ids_BT, targets_BT, real_BT = self._rows(windows, width)
+        return self.model.nll_suffix(ids_BT, targets_BT, first) * real_BT[:, first:]
+
+    def may_learn(self, together: bool = False) -> bool:
+        """Whether the clock leaves time to learn; `together`: all ranks ask at the same point, and one no is a no."""
+        if self.learning_ended is None and not self.clock.time_to_learn(self._share()):
+            self.learning_ended = self._recorded
+        over = torch.tensor([float(self.learning_ended is not None)])
+        return not bool(self.sum_over_ranks(over) if together else over)
 
     def scored_tokens(self, start: int, length: int) -> Tensor:
         """tokens[start : start + length] as [length] int64; the first is context, every later one must be scored.
@@ -181,6 +254,10 @@ class ScoringSession:
             "model_sha256": self.model_sha256,
             "states": shown,
             "updates": self.updates,
+            "updates_before_first_score": self._updates_before if self._recorded else self.updates,
+            "updates_after_last_score": self.updates - self._updates_until if self._recorded else 0,
+            "learning_ended_at": self.learning_ended,
+            "compiled_shapes": [list(shape) for shape in self._scorer.rows_of],
             "read": {"validation_targets_scored": self._recorded, "validation_targets_learned": self.learned_targets},
         }
 
@@ -190,27 +267,3 @@ class ScoringSession:
         """Hash the weights that begin the scoring."""
         with self.clock.phase("load"):
             self.model_sha256 = state_sha256(self.model.state_dict().items())
-
-
-def document_windows(span: DocumentSpan, longest: int, stride: int) -> list[Window]:
-    """Windows of one document: each ends `stride` targets after the one before and reads at most `longest` tokens."""
-    targets = span.length - 1
-    ends = [*range(stride, targets, stride), targets]
-    found = []
-    for before, end in zip([0, *ends[:-1]], ends):
-        start = max(0, end - longest)
-        found.append(Window(span.start + start, end - start, before - start))
-    return found
-
-
-def padded_batches(windows: Sequence[Window], longest: int, batch_tokens: int) -> list[list[Window]]:
-    """Neighbours of one padded width in batches of at most batch_tokens tokens; few widths, so few shapes."""
-    batches: list[list[Window]] = []
-    for window in windows:
-        width = padded_width(window.length, longest)
-        last = batches[-1] if batches else None
-        if last and padded_width(last[0].length, longest) == width and (len(last) + 1) * width <= batch_tokens:
-            last.append(window)
-        else:
-            batches.append([window])
-    return batches

@@ -9,24 +9,46 @@ With N targets, T = seq_len and s = stride, a window at p reads tokens p … p+T
   last s targets of the stream are scored about T/s times. For reproducing published numbers only.
 - tail "rescored_whole": as "rescored", without the windows of fewer than s targets (23 March).
 - tail "dropped": only p < N - T, so that the end of the stream is never scored. For reproducing published numbers.
+- head "last_stride": the first window scores its last s targets only, so its first T - s targets are never scored;
+  head "gap": after a whole first window the second begins at T - s, and what lies between is never scored (19 March).
+
+Published variants carry their name, and a protocol line that says what they do else, wherever a score is shown.
 """
 
 from __future__ import annotations
 
 from golf.errors import UserError
-from golf.evaluation.protocol import Evaluator, Window
+from golf.evaluation.protocol import Evaluator
+from golf.evaluation.windows import Window, WindowGrid
 
 SLIDING_TAILS = ("exact", "rescored", "rescored_whole", "dropped")
+SLIDING_HEADS = ("exact", "last_stride", "gap")
+PUBLISHED = {
+    "rescored": "as published: the last {stride} targets are scored about {times} times",
+    "rescored_whole": "as published: the last targets are scored up to {times} times",
+    "dropped": "as published: the end of the split is not scored",
+    "last_stride": "as published: the first {skipped} targets are not scored",
+    "gap": "as published: {gap} targets behind the first window are not scored",
+}
 
 
 class Sliding:
     """Windows of `seq_len` tokens (0: the length the model was trained at) every `stride` tokens."""
 
     def __init__(
-        self, seq_len: int = 0, stride: int = 64, tail: str = "exact", batch_tokens: int = 0, max_tokens: int = 0
+        self,
+        seq_len: int = 0,
+        stride: int = 64,
+        tail: str = "exact",
+        batch_tokens: int = 0,
+        max_tokens: int = 0,
+        max_documents: int = 0,
+        head: str = "exact",
     ) -> None:
         if tail not in SLIDING_TAILS:
             raise UserError(f"eval.tail={tail!r}: allowed are {', '.join(SLIDING_TAILS)}; type eval.tail=exact")
+        if head not in SLIDING_HEADS:
+            raise UserError(f"eval.head={head!r}: allowed are {', '.join(SLIDING_HEADS)}; type eval.head=exact")
         if stride < 1 or (seq_len and stride > seq_len):
             raise UserError(
                 f"eval.stride={stride} with a window of {seq_len}: allowed is 1 … {seq_len or 'the window'}, "
@@ -34,18 +56,27 @@ class Sliding:
             )
         self.seq_len = seq_len
         self.stride = stride
-        self.tail = tail
+        self.tail, self.head = tail, head
         self.batch_tokens = batch_tokens
-        self.max_tokens = max_tokens
-        self.name = "sliding" if tail == "exact" else f"sliding_{tail}"
+        self.max_tokens, self.max_documents = max_tokens, max_documents
+        self.name = "_".join(["sliding", *(part for part in (tail, head) if part != "exact")])
         self.rescoring = "count" if tail.startswith("rescored") else "forbid"
         self.interleaved = tail == "dropped"
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
-        return {self.name: Sliding(seq_len, self.stride, self.tail, self.batch_tokens, self.max_tokens)}
+        sizes = (self.batch_tokens, self.max_tokens, self.max_documents)
+        return {self.name: Sliding(seq_len, self.stride, self.tail, *sizes, self.head)}
 
-    def windows(self, num_tokens: int) -> list[Window]:
+    @property
+    def as_published(self) -> str:
+        """What the published scripts do other than to score every target once; "" for the exact windows."""
+        times, skipped = -(-self.seq_len // self.stride), self.seq_len - self.stride
+        gap = skipped - self.stride
+        notes = [PUBLISHED[part] for part in (self.tail, self.head) if part != "exact"]
+        return "; ".join(notes).format(stride=self.stride, times=times, skipped=skipped, gap=max(gap, 0))
+
+    def windows(self, num_tokens: int) -> WindowGrid:
         targets, length, stride = num_tokens - 1, self.seq_len, self.stride
         if self.tail == "exact":
             end = max(targets - (length - stride), 1)
@@ -55,11 +86,12 @@ class Sliding:
             end = max(targets - stride + 1, 1)
         else:
             end = targets - length
-        return [self._window_at(p, targets) for p in range(0, end, stride)]
+        gap = max(length - 2 * stride, 0) if self.head == "gap" else 0
+        return WindowGrid(range(0, end - gap, stride), lambda at: self._window_at(at + gap if at else 0, targets))
 
     def _window_at(self, start: int, targets: int) -> Window:
         length = min(self.seq_len, targets - start)
-        if start == 0:
+        if start == 0 and self.head != "last_stride":
             return Window(start, length, 0)
         whole = length if self.tail.startswith("rescored") else self.seq_len
         return Window(start, length, max(whole - self.stride, 0))

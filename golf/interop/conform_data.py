@@ -93,7 +93,8 @@ def check_eval_data(path: Path, data: Path | None) -> list[Check]:
 def check_windows(vector: str, entry: Mapping[str, Any]) -> Check:
     """Window starts per rank, scored targets per window, and the coverage that follows from them."""
     from golf.evaluation.ledger import Ledger
-    from golf.evaluation.protocol import rank_share, validation_tokens
+    from golf.evaluation.split import validation_tokens
+    from golf.evaluation.windows import rank_share
     from golf.evaluation.sliding import Sliding
 
     length, stride, world = entry["seq_len"], entry["stride"], entry["world"]
@@ -158,7 +159,7 @@ def check_learning_rate(vector: str, entry: Mapping[str, Any]) -> Check:
 
 
 def check_truncation(vector: str, entry: Mapping[str, Any]) -> Check:
-    from golf.evaluation.protocol import validation_tokens
+    from golf.evaluation.split import validation_tokens
 
     count, length = entry["tokens_in_file"], entry["seq_len"]
     kept = len(validation_tokens(np.zeros(count, np.uint16), length))

@@ -3,7 +3,7 @@
 Start reading here. Every part that people vary is passed in (a config group each), so this file stays the same when a
 technique is added. The defaults of conf/model/gpt.yaml are those of the challenge's baseline (17 March 2026).
 
-Legend: B batch, T time, D width, V vocabulary, S boundaries.
+Legend: B batch, T time, D width, V vocabulary, S boundaries or scored positions.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golf.models.context import Context
+from golf.models.context import Context, at_positions
 from golf.models.depth import DepthPlan, Visit
 from golf.models.layers import HeadLinear, rms_norm
 from golf.models.rope import Rope
@@ -153,8 +153,9 @@ class GPT(nn.Module):
         phase: int | None = None,
         quantise: bool = False,
         memory: dict[int, Any] | None = None,
+        positions_BS: Tensor | None = None,
     ) -> Tensor:
-        """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype.
+        """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype, [B, S, D] of positions.
 
         memory: per visit what attention remembers of the window before (read and replaced), see `nll_with_memory`.
         """
@@ -164,12 +165,15 @@ class GPT(nn.Module):
         context = Context(cos_TR, sin_TR, ids_BT, x, cu_seqlens_S, max_seqlen, depth=len(visits))
         context = context._replace(blocks=self.plan.blocks, quantise=quantise, softness=self.softness)
         context = context._replace(shared={"memory": memory})
+        restricted = None if positions_BS is None else self.restricted_visit(visits)
         skips: list[Tensor] = []
         in_lanes = False
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
             here = context._replace(block=visit.block, layer=layer, mlp_layer=mlp_layer, visit=index)
+            if index == restricted:
+                here = here._replace(positions_BS=positions_BS)
             block = self.blocks[visit.block]
             if self.lanes is not None and self.lanes.covers(visit, layer):
                 x, in_lanes = (x if in_lanes else (x, x)), True
@@ -182,7 +186,21 @@ class GPT(nn.Module):
             x = block(x, here)
             if visit.push:
                 skips.append(x)
-        return rms_norm(self.lanes.join(x) if self.lanes is not None and in_lanes else x)
+        x = self.lanes.join(x) if self.lanes is not None and in_lanes else x
+        return rms_norm(x if positions_BS is None or restricted is not None else at_positions(x, positions_BS))
+
+    def restricted_visit(self, visits: tuple[Visit, ...]) -> int | None:
+        """Index of the last visit, if it can be computed for some of the positions only; else None.
+
+        Every part that would see cut activations must be of a class that says so itself: what is inherited does not
+        count, as an overridden method may not know of the cut. A hook on the mixer sees all positions, its output not.
+        """
+        block: Any = self.blocks[visits[-1].block]
+        attn = block.attn
+        inside = [getattr(attn, name, None) for name in ("backend", "xsa", "gate")]
+        parts = [part for part in (block, attn, block.mlp, self.lanes, *inside) if part is not None]
+        able = all("restrictable" in vars(type(part)) for part in parts)
+        return len(visits) - 1 if able and not attn._forward_hooks else None
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
@@ -237,11 +255,29 @@ class GPT(nn.Module):
         """Whether a forward is fake-quantised now."""
         return bool(self.quantise and (self.training or self.quantise_when_scoring))
 
+    def logits_at(
+        self, ids_BT: Tensor, positions_BS: Tensor | None = None, phase: int | None = None, quantise: bool = False
+    ) -> Tensor:
+        """Logits [B, S, V] at some positions (None = all), all of the input being context."""
+        return self.logits(self.hidden(ids_BT, phase=phase, quantise=quantise, positions_BS=positions_BS))
+
+    def losses_graph(
+        self, ids_BT: Tensor, targets_BT: Tensor, positions_BS: Tensor | None, phase: int, quantise: bool
+    ) -> Tensor:
+        """`nll_at` with everything that chooses the graph as an argument: this is what evaluation compiles."""
+        logits_BSV = self.logits_at(ids_BT, positions_BS, phase, quantise)
+        targets_BS = targets_BT if positions_BS is None else targets_BT.gather(1, positions_BS)
+        return F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none").view_as(targets_BS)
+
+    def nll_at(self, ids_BT: Tensor, targets_BT: Tensor, positions_BS: Tensor | None = None) -> Tensor:
+        """Loss per token in nats [B, S] at some positions (None = all); the whole input is context."""
+        return self.losses_graph(ids_BT, targets_BT, positions_BS, self.phase, self.quantises())
+
     def nll_suffix(self, ids_BT: Tensor, targets_BT: Tensor, first_scored: int) -> Tensor:
         """Loss per token in nats [B, T - first_scored] of positions >= first_scored; the whole input is context."""
-        logits_BSV = self.logits(self.hidden(ids_BT, quantise=self.quantises())[:, first_scored:])
-        targets_BS = targets_BT[:, first_scored:]
-        return F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none").view_as(targets_BS)
+        B, T = ids_BT.shape
+        positions_S = torch.arange(first_scored, T, device=ids_BT.device)
+        return self.nll_at(ids_BT, targets_BT, positions_S.expand(B, -1) if first_scored else None)
 
     def nll_with_memory(
         self, ids_BT: Tensor, targets_BT: Tensor, memory: dict[int, Any] | None = None

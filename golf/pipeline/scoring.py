@@ -6,11 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +14,8 @@ from typing import Any
 from golf.config.build import build
 from golf.errors import LimitExceeded, UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
+from golf.pipeline.fresh_process import ScoringProgress, run_fresh
 
-RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")  # the process is no rank
 ARTIFACT_RUNGS = {"contiguous": "quantised"}  # other protocols give their own name to the rung of the packed artifact
 
 
@@ -39,10 +35,14 @@ def score_weights(run: Any, weights: dict[str, dict[str, Any]], say: Callable[[s
     torch.set_num_threads(config["hardware"]["threads"])
     prepared = run.data(require_train=False)
     net = build(config["model"]).to(device)
+    compiled, tables = config["hardware"]["compile"], run.path / "stages" / "average" / "scores"
     entries = []
     for stage, state in weights.items():
         net.load_state_dict(state)
-        entries += score_network(net, prepared, config["eval"], seq_len, device, say, {next(iter(first)): stage})
+        rungs = {next(iter(first)): stage}
+        entries += score_network(
+            net, prepared, config["eval"], seq_len, device, say, rungs, compiled=compiled, tables=tables
+        )
     return entries
 
 
@@ -55,58 +55,65 @@ def score_network(
     say: Callable[[str], None],
     rungs: dict[str, str] | None = None,
     finished: Callable[[dict[str, Any]], None] = lambda entry: None,
+    compiled: bool = False,
+    tables: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Score a network on prepared validation data with the protocols of an `eval` node.
 
     `rungs` maps protocol to ladder stage; with it, only those run. `finished` gets each entry when it is done.
+    `tables`: folder in which <stage>.json says where the bits went (`Breakdown`). `compiled`: compile what is worth it.
     """
-    from golf.evaluation.protocol import evaluate, validation_tokens
+    from golf.data.shards import shard_length
+    from golf.evaluation.breakdown import Breakdown
+    from golf.evaluation.protocol import evaluate
+    from golf.evaluation.split import split_part
+    from golf.pipeline.validation_split import require_split_of_manifest
 
     plan = build(eval_node)
+    require_split_of_manifest(prepared)
+    shards = [(Path(path).name, shard_length(path)) for path in prepared.val_paths]
     tokens = prepared.validation_tokens(net.vocab_size)
     tokenizer = prepared.tokenizer(net.vocab_size)
-    table = tokenizer.byte_table()
+    table = prepared.byte_counter(net.vocab_size)
     entries = []
     for name, evaluator in plan.evaluators(seq_len).items():
         if rungs is not None and name not in rungs:
             continue
         stage = rungs[name] if rungs is not None else ARTIFACT_RUNGS.get(name, name)
-        part = validation_tokens(tokens, evaluator.seq_len, plan.max_tokens)
-        split = len(validation_tokens(tokens, evaluator.seq_len)) - 1
-        progress = _Progress(f"scoring {stage}", say)
+        part = split_part(tokens, evaluator, plan, tokenizer.bos_id)
+        breakdown = Breakdown(part.tokens, table, evaluator.seq_len, tokenizer.bos_id, shards)
+        progress = ScoringProgress(f"scoring {stage}", say)
         result = evaluate(
             net,
-            part,
+            part.tokens,
             table,
             evaluator,
             device,
             plan.batch_tokens,
             progress=progress,
-            split_targets=split,
+            split_targets=part.split_targets,
             bos_id=tokenizer.bos_id,
+            compiled=compiled,
+            breakdown=breakdown,
         )
         entry = {"stage": stage, **result.as_dict()}
         say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}")
+        if result.record["learning_ended_at"] is not None:
+            say(f"{stage}: no time to learn after {result.record['learning_ended_at']:,} targets (eval.over_limit)")
+        if tables is not None:
+            tables.mkdir(parents=True, exist_ok=True)
+            by = {"stage": stage, "protocol": entry["protocol"], "bpb": entry["bpb"], **breakdown.as_dict()}
+            write_atomically(tables / f"{stage}.json", json.dumps(by))
         entries.append(entry)
         finished(entry)
     return entries
 
 
-class _Progress:
-    """Says how far a long scoring is, at most every ten seconds; ends the process if nobody waits for it any more."""
-
-    def __init__(self, what: str, say: Callable[[str], None]):
-        self.what, self.say, self.begun = what, say, time.monotonic()
-        self.next, self.parent = self.begun + 10.0, os.getppid()
-
-    def __call__(self, done: int, total: int) -> None:
-        if os.environ.get("GOLF_SCORING_CHILD") and os.getppid() != self.parent:
-            sys.exit(1)
-        now = time.monotonic()
-        if now >= self.next and done < total:
-            left = (now - self.begun) / done * (total - done)
-            self.say(f"{self.what}: {done / total:.0%}, about {left:.0f} s left")
-            self.next = now + 10.0
+def with_clock(node: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """An `eval` node whose limit is left open (null) gets that of the run's budget: one source for the clock."""
+    if node.get("limit_seconds", 0.0) is not None:
+        return node
+    return {**node, "limit_seconds": (config.get("budget") or {}).get("evaluation_seconds")}
 
 
 def score_artifact(
@@ -131,9 +138,15 @@ def score_artifact(
     """
     request = output.with_name("request.json")
     body = {"artifact": str(artifact), "data": data, "eval": eval_node, "hardware": hardware, "seq_len": seq_len}
-    body |= {"output": str(output), "upstream": upstream, "trusted": list(trusted), "import_path": sys.path}
+    body |= {
+        "output": str(output),
+        "tables": str(output.with_name("scores")),
+        "upstream": upstream,
+        "trusted": list(trusted),
+        "import_path": sys.path,
+    }
     write_atomically(request, json.dumps(body, indent=1))
-    code, complaint = _fresh_process([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
+    code, complaint = run_fresh([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
     for error in (UserError, LimitExceeded):
         if code == error.exit_code:
             raise error(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
@@ -142,29 +155,6 @@ def score_artifact(
     if code:
         raise VerificationFailed(f"scoring {artifact} in a fresh process failed with exit code {code} (see above)")
     return json.loads(output.read_text(encoding="utf-8"))["ladder"]
-
-
-def _fresh_process(command: list[str], say: Callable[[str], None]) -> tuple[int, str]:
-    """Run a command, saying its lines as they come; its exit code and what it wrote to stderr.
-
-    It is in a session of its own: Ctrl-C reaches this process, which then ends it, so that one line is said, not two.
-    """
-    environment = {k: v for k, v in os.environ.items() if k not in RANK_VARIABLES} | {"GOLF_SCORING_CHILD": "1"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        child = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
-        )
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                say(line.rstrip("\n"))
-            code = child.wait()
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-        errors.seek(0)
-        return code, errors.read()
 
 
 def main(argv: list[str]) -> int:
@@ -196,7 +186,17 @@ def main(argv: list[str]) -> int:
         write_atomically(output, json.dumps({"artifact_sha256": source, "ladder": entries}, indent=1))
 
     say = lambda line: print(line, flush=True)  # noqa: E731
-    score_network(net.to(device), prepared, request["eval"], request["seq_len"], device, say, finished=finished)
+    score_network(
+        net.to(device),
+        prepared,
+        request["eval"],
+        request["seq_len"],
+        device,
+        say,
+        finished=finished,
+        compiled=request["hardware"]["compile"],
+        tables=Path(request["tables"]),
+    )
     if not entries:
         write_atomically(output, json.dumps({"artifact_sha256": source, "ladder": []}))
     return 0

@@ -51,6 +51,7 @@ class RunData:
     curves: dict[str, Curve] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    breakdowns: list[dict[str, Any]] = field(default_factory=list)
     files: list[tuple[str, int]] = field(default_factory=list)
     files_left_out: int = 0
     notes: list[str] = field(default_factory=list)
@@ -74,6 +75,7 @@ def collect(folder: Path) -> RunData:
     }
     run.stages = list(_stages(run))
     run.quantisation = _quantisation(run)
+    run.breakdowns = list(_breakdowns(run))
     _files(run)
     return run
 
@@ -190,6 +192,17 @@ def _quantisation(run: RunData) -> dict[str, dict[str, Any]]:
         sensitivity = _json(run, f"{name}/sensitivity.json") or _json(run, f"{stages}/quantise/sensitivity.json")
         found[place.name] = {"fit": _json(run, f"{name}/fit.json"), "sensitivity": sensitivity}
     return found
+
+
+def _breakdowns(run: RunData) -> Iterator[dict[str, Any]]:
+    """Yield the tables of every rung of the run's own ladder that has them, in the order of the ladder."""
+    places = {path.stem: path for path in sorted(run.folder.glob("stages/*/scores/*.json"))}
+    ladder = run.summary.get("ladder")
+    rungs = [row.get("stage") for row in ladder if isinstance(row, dict)] if isinstance(ladder, list) else []
+    for stage in [*(rung for rung in rungs if rung in places), *(name for name in places if name not in rungs)]:
+        content = _json(run, places[stage].relative_to(run.folder).as_posix())
+        if isinstance(content, dict):
+            yield content
 
 
 def _files(run: RunData) -> None:

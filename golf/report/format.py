@@ -128,7 +128,8 @@ def coverage(value: Any) -> str:
         twice = finite(value.get("scored_twice")) or 0
         if not never and not twice:
             return "all, once"
-        return ", ".join(f"{whole(count)} {word}" for count, word in ((never, "never"), (twice, "twice")) if count)
+        counts = ", ".join(f"{whole(count)} {word}" for count, word in ((never, "never"), (twice, "twice")) if count)
+        return f"PARTIAL, {counts}" if never else counts
     number = finite(value)
     if number is not None and 0 <= number <= 1:
         return percent(number, 1)

@@ -18,6 +18,7 @@ from golf.report.collect import REPORT_NAME, collect
 from golf.report.format import decimal, escape
 from golf.report.ladder import headline_rung
 from golf.report.quantisation import quantisation
+from golf.report.score_plots import score_plots
 from golf.report.style import STYLE
 
 MAX_BYTES = 3_000_000
@@ -25,6 +26,7 @@ NAVIGATION = {
     "top": "golf",
     "curves": "Training",
     "ladder": "Ladder",
+    "bits": "Bits",
     "size": "Size",
     "quantisation": "Quantisation",
     "throughput": "Throughput",
@@ -47,6 +49,7 @@ def write_report(run_folder: Path) -> Path:
         sections.headline(run),
         sections.curves(run, data),
         sections.ladders(run),
+        score_plots(run),
         sections.sizes(run),
         quantisation(run, data),
         sections.throughput(run, data),

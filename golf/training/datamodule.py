@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from golf.data.stream import Batch
-from golf.evaluation.protocol import derived_batch_tokens, window_batches
+from golf.evaluation.windows import derived_batch_tokens, window_batches
 from golf.training.module import GolfModule
 from golf.training.session import Session
 

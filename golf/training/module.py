@@ -13,7 +13,9 @@ from torch import Tensor
 from golf.config.build import build
 from golf.data.stream import Batch
 from golf.evaluation.ledger import Ledger
-from golf.evaluation.protocol import Window, count_target_bytes, score_windows, validation_tokens
+from golf.evaluation.scorer import score_windows
+from golf.evaluation.split import count_target_bytes, split_part
+from golf.evaluation.windows import Window
 from golf.loop import training_loss
 from golf.training.session import Session
 
@@ -30,6 +32,7 @@ class GolfModule(LightningModule):
         self.net = session.net
         self._ledger: Any = None  # the Ledger of the validation that is running
         self._bytes_N: Any = None
+        self._part: Any = None  # the tokens that are validated on
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_current_fx_name":  # set twice around every hook: a string needs no registering
@@ -68,9 +71,12 @@ class GolfModule(LightningModule):
 
     def validation_part(self) -> Any:
         """The part of the validation split that is scored during training."""
-        _, evaluator = self.validation_protocol()
-        plan = self.session.evaluation
-        return validation_tokens(self.session.validation_tokens, evaluator.seq_len, plan.max_tokens)
+        if self._part is None:
+            session = self.session
+            bos_id = session.stream.shards.bos_id
+            found = split_part(session.validation_tokens, self.validation_protocol()[1], session.evaluation, bos_id)
+            self._part = found.tokens
+        return self._part
 
     def on_validation_epoch_start(self) -> None:
         tokens = self.validation_part()
@@ -100,7 +106,7 @@ class _Uncompiled:
     """The network without its compiled graph: validation has other shapes than training."""
 
     def __init__(self, net: Any):
-        self.net, self.nll_suffix = net, net.nll_suffix
+        self.net, self.nll_at = net, net.nll_at
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.net.eager(*args, **kwargs)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.evaluation.session import DocumentSpan
+from golf.evaluation.documents import DocumentSpan
 from golf.evaluation.windows import Window
 from golf.ttt.adapters import DocumentAdapters, uniform_start
 

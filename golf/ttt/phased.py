@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from golf.errors import UserError
-from golf.evaluation.session import DocumentSpan
+from golf.evaluation.documents import DocumentSpan
 from golf.ttt.lora import AdapterSlots, LoraTtt
 from golf.ttt.sgd import SgdTtt
 

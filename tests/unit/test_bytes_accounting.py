@@ -17,7 +17,7 @@ from golf.data.shards import write_shard
 from golf.data.sidecar import byte_counter
 from golf.data.tokenizer import load_tokenizer
 from golf.errors import UserError
-from golf.evaluation.protocol import count_target_bytes
+from golf.evaluation.split import count_target_bytes
 
 WORDS = ["the", "golf", "ball", "rolls", "over", "grass", "2026", "hole", "café", "naïve", "wind", "don't"]
 ANY_TEXT = st.text(alphabet=st.sampled_from("abgo 1½é日😀▀▁▂ﬁ\t\n\0\ufeff\u200b'"), max_size=30)

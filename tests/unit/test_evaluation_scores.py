@@ -13,8 +13,10 @@ from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ladder import Ladder
 from golf.evaluation.ledger import LedgerError
-from golf.evaluation.protocol import Window, evaluate, evaluate_plan, score_windows
+from golf.evaluation.protocol import evaluate, evaluate_plan
+from golf.evaluation.scorer import score_windows
 from golf.evaluation.sliding import Sliding
+from golf.evaluation.windows import Window
 
 VOCAB = 40
 
@@ -39,7 +41,7 @@ class Recurrent(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.calls = []
         if suffix:
-            self.nll_suffix = self.suffix
+            self.nll_at = self.at
 
     def forward(self, ids_BT, targets_BT, reduction="mean"):
         assert reduction == "none"
@@ -48,8 +50,8 @@ class Recurrent(nn.Module):
         x_BTD = self.dropout((self.table[ids_BT].cumsum(1) / places).tanh())
         return -torch.log_softmax(x_BTD @ self.head.T, -1).gather(-1, targets_BT[..., None])[..., 0]
 
-    def suffix(self, ids_BT, targets_BT, first_scored):
-        return self.forward(ids_BT, targets_BT, "none")[:, first_scored:]
+    def at(self, ids_BT, targets_BT, positions_BS):
+        return self.forward(ids_BT, targets_BT, "none").gather(1, positions_BS)
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from golf.evaluation.fingerprint import state_checksum, state_sha256
 from golf.evaluation.ledger import Ledger, LedgerError
 from golf.evaluation.packed import Packed
 from golf.evaluation.phases import EvaluationClock
-from golf.evaluation.protocol import Window, evaluate, padded_width
+from golf.evaluation.protocol import evaluate
 from golf.evaluation.session import ScoringSession
 from golf.evaluation.sliding import Sliding
+from golf.evaluation.windows import Window, padded_width
 
 VOCAB = 30
 

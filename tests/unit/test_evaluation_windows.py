@@ -9,14 +9,10 @@ from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ladder import Ladder
 from golf.evaluation.ledger import Ledger
-from golf.evaluation.protocol import (
-    NoEvaluation,
-    derived_batch_tokens,
-    rank_share,
-    validation_tokens,
-    window_batches,
-)
+from golf.evaluation.protocol import NoEvaluation
 from golf.evaluation.sliding import Sliding
+from golf.evaluation.split import validation_tokens
+from golf.evaluation.windows import derived_batch_tokens, rank_share, window_batches
 
 
 def ledger_of(evaluator, num_tokens):

@@ -119,7 +119,7 @@ def test_formats():
     assert duration(7380) == "2 h 03 min"
     assert scientific(6.7e14) == "6.7 × 10¹⁴"
     assert plain({"name": "H200", "count": 8}) == "name H200, count 8"
-    assert coverage({"scored": 5, "never_scored": 2, "scored_twice": 0}) == "2 never"
+    assert coverage({"scored": 5, "never_scored": 2, "scored_twice": 0}) == "PARTIAL, 2 never"
     assert coverage({"scored": 5, "never_scored": 0, "scored_twice": 0}) == "all, once"
     assert coverage(0.5) == "50.0 %"
 

@@ -3,7 +3,8 @@
 The backward pass of the fused bfloat16 kernel on CPUs is slow for short sequences (its matrix products are too small).
 There, training takes another route: compiled, the products are written out in blocks of rows, each over the keys it may
 see; eager, the fused kernel runs in float32, the faster of the two up to E T = 8192. Same formula, other roundings.
-Legend: B batch, T time, H heads, K key/value heads, G query heads per key/value head, E head width, R rows, S keys.
+Legend: B batch, T time, H heads, K key/value heads, G query heads per key/value head, E head width, R rows, S keys or
+scored positions.
 """
 
 import torch
@@ -50,3 +51,16 @@ def written_out_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Ten
         mixed_NGRE = (weights_NGRS.view(N, G * R, S) @ v_NTE[:, :S]).view(N, G, R, E)
         blocks.append((mixed_NGRE / sums_NGR1).to(v_BKTE.dtype))
     return torch.cat(blocks, dim=2).view(B, H, T, E)
+
+
+def attention_at(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions_BS: Tensor) -> Tensor:
+    """Causal attention of the queries at some positions only: [B, H, S, E].
+
+    The heads that share a key/value head are rows of one product; what is behind a query's position is masked.
+    """
+    B, H, S, E = q_BHSE.shape
+    K, T = k_BKTE.shape[1:3]
+    visible_BST = torch.arange(T, device=q_BHSE.device) <= positions_BS[:, :, None]
+    visible_B1RT = visible_BST[:, None, None].expand(B, 1, H // K, S, T).reshape(B, 1, H // K * S, T)
+    q_BKRE = q_BHSE.reshape(B, K, H // K * S, E)
+    return F.scaled_dot_product_attention(q_BKRE, k_BKTE, v_BKTE, attn_mask=visible_B1RT).reshape(B, H, S, E)

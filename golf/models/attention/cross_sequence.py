@@ -11,7 +11,7 @@ Legend: B batch, T time, H heads, K key/value heads, E head width, P time of the
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,8 @@ class CrossSequenceAttention(GroupedQueryAttention):
         last_n: visits, counted from the end, that attend to the window before.
         train: in training, too: row b sees row b - 1 (detached); rows are consecutive with data/order=sequential.
     """
+
+    restrictable: ClassVar[bool] = True  # a forward with a memory wants all positions
 
     def __init__(
         self,

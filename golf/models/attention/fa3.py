@@ -4,6 +4,8 @@ The package `flash_attn_interface` is imported when the backend is built. Packed
 Legend: H heads, K key/value heads, T time, E head width.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from golf.errors import UserError
@@ -16,6 +18,8 @@ class FlashAttention3:
     Raises:
         UserError: the package is not installed.
     """
+
+    restrictable: ClassVar[bool] = True  # plain causal attention: `attention_at` computes the same
 
     def __init__(self) -> None:
         try:

@@ -4,7 +4,7 @@ Runs eagerly and on CPUs, too, but slowly, and trains on GPUs only. Legend: H he
 width.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Flex:
     Raises:
         UserError: this PyTorch has no FlexAttention.
     """
+
+    restrictable: ClassVar[bool] = True  # plain causal attention: `attention_at` computes the same
 
     def __init__(self) -> None:
         try:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from golf.errors import UserError
-from golf.models.context import Context
+from golf.models.attention.causal import attention_at
+from golf.models.context import Context, at_positions
 from golf.models.layers import Linear, rms_norm
 from golf.models.rope import rotate
 
@@ -29,6 +30,7 @@ class GroupedQueryAttention(nn.Module):
     """
 
     roles: ClassVar[dict[str, str]] = {"q_gain": "scalar"}
+    restrictable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -63,25 +65,33 @@ class GroupedQueryAttention(nn.Module):
         return x_BTC.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
     def project(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, T, D], keys and values [B, T, K E] of normalised inputs."""
-        return self.c_q(x_BTD, context), self.c_k(x_BTD, context), self.c_v(x_BTD, context)
+        """Queries [B, S, D] of the wanted positions, keys and values [B, T, K E], of normalised inputs."""
+        return self.c_q(context.wanted(x_BTD), context), self.c_k(x_BTD, context), self.c_v(x_BTD, context)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, context: Context) -> Tensor:
         """What the heads return [B, H, T, E], of queries and keys that are normalised and rotated."""
         return self.backend(q_BHTE, k_BKTE, v_BKTE, context)
 
     def forward(self, x_BTD: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
-        B, T, D = x_BTD.shape
         q_BTD, k_BTC, v_BTC = self.project(x_BTD, context)
         if self.values is not None:
             v_BTC = self.values[0].mix(v_BTC, context)
         q_BHTE, k_BKTE, v_BKTE = self.heads(q_BTD), self.heads(k_BTC), self.heads(v_BTC)
-        q_BHTE = rotate(rms_norm(q_BHTE), context.cos_TR, context.sin_TR)
         k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TR, context.sin_TR)
-        q_BHTE = q_BHTE * self.q_gain.to(q_BHTE.dtype)[:, None, None]
-        y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, context)
+        at_BS = context.positions_BS
+        if at_BS is None:
+            q_BHTE = self.ready(q_BHTE, context.cos_TR, context.sin_TR)
+            y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, context)
+        else:
+            q_BHTE = self.ready(q_BHTE, context.cos_TR[at_BS][:, None], context.sin_TR[at_BS][:, None])
+            y_BHTE = attention_at(q_BHTE, k_BKTE, v_BKTE, at_BS)
+            v_BKTE = self.heads(at_positions(v_BTC, at_BS))
         if self.xsa is not None:
             y_BHTE = self.xsa(y_BHTE, v_BKTE, context)
         if self.gate is not None:
-            y_BHTE = self.gate(y_BHTE, x_BTD)
-        return self.proj(y_BHTE.transpose(1, 2).reshape(B, T, D), context), state
+            y_BHTE = self.gate(y_BHTE, context.wanted(x_BTD))
+        return self.proj(y_BHTE.transpose(1, 2).flatten(2), context), state
+
+    def ready(self, q_BHTE: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
+        """Queries normalised, rotated and scaled."""
+        return rotate(rms_norm(q_BHTE), cos_TR, sin_TR) * self.q_gain.to(q_BHTE.dtype)[:, None, None]

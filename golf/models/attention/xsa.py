@@ -5,6 +5,8 @@ to do with cross-sequence attention, although the letters are read that way, too
 Legend: B batch, T time, H heads, K key/value heads, G query heads per key/value head, E head width.
 """
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +24,8 @@ class ExclusiveSelfAttention:
     Raises:
         UserError: when run, `last_n` is more than there are.
     """
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, last_n: int | None = None, count: str = "visit"):
         if count not in ("visit", "block"):

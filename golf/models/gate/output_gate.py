@@ -25,6 +25,7 @@ class HeadGate(nn.Module):
     """
 
     roles: ClassVar[dict[str, str]] = {"weight": "gate"}
+    restrictable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class DecoupledLanes(nn.Module):
     """
 
     roles: ClassVar[dict[str, str]] = {"merge": "scalar"}
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, num_layers: int, width: int, start: int = 7, skips: str = "first"):
         super().__init__()
@@ -45,8 +46,8 @@ class DecoupledLanes(nn.Module):
 
     def forward(self, lanes: Lanes, block: Any, context: Context) -> Lanes:
         A, B = lanes
-        A = block.read(A, context)
-        return A + block.attention(A, context), B + block.feed_forward(B, context)
+        A, B = block.read(A, context), context.wanted(B)
+        return context.wanted(A) + block.attention(A, context), B + block.feed_forward(B, context)
 
     def join(self, lanes: Lanes) -> Tensor:
         m = self.merge.to(lanes[0].dtype)

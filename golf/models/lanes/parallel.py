@@ -5,7 +5,7 @@ A <- r0 A + p00 a + p10 b,  B <- r1 B + p01 a + p11 b. Skips go to lane A only; 
 r = 1.1, p = 1 at the start, one row per layer.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from golf.models.lanes.routed import Lanes, RoutedLanes
 class ParallelLanes(RoutedLanes):
     """Lanes (A, B), each [B, T, D]; `start`: first layer with two lanes (8 of 11 in the records)."""
 
+    restrictable: ClassVar[bool] = True
     resid_start = 1.1
 
     def __init__(self, num_layers: int, width: int, start: int = 8):
@@ -28,5 +29,6 @@ class ParallelLanes(RoutedLanes):
         A, B = lanes
         r, p = self.resid_lambdas[context.layer].to(A.dtype), self.post_lambdas[context.layer].to(A.dtype)
         a = block.attention(block.read(A, context), context)
+        A, B = context.wanted(A), context.wanted(B)
         b = block.feed_forward(B, context)
         return r[0] * A + p[0, 0] * a + p[1, 0] * b, r[1] * B + p[0, 1] * a + p[1, 1] * b

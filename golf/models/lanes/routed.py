@@ -20,6 +20,7 @@ class RoutedLanes(nn.Module):
     """Lanes (A, B), each [B, T, D]; `start`: first layer with two lanes (7 of 11 in the record)."""
 
     roles: ClassVar[dict[str, str]] = {"post_lambdas": "scalar", "resid_lambdas": "scalar"}
+    restrictable: ClassVar[bool] = True
     resid_start = 1.1**0.5
 
     def __init__(self, num_layers: int, width: int, start: int = 7):
@@ -39,8 +40,8 @@ class RoutedLanes(nn.Module):
         A, B = lanes
         r, p = self.resid_lambdas[context.layer].to(A.dtype), self.post_lambdas[context.layer].to(A.dtype)
         a = block.attention(block.read(A, context), context)
-        A, B = r[0] * A + p[0, 0] * a, r[0] * B + p[0, 1] * a
-        b = block.feed_forward(block.read(B, context), context)
+        A, B = r[0] * context.wanted(A) + p[0, 0] * a, r[0] * context.wanted(B) + p[0, 1] * a
+        b = block.feed_forward(block.read(B, context.behind_cut()), context)
         return r[1] * A + p[1, 0] * b, r[1] * B + p[1, 1] * b
 
     def join(self, lanes: Lanes) -> Tensor:

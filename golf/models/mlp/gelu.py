@@ -1,6 +1,6 @@
 """MLP with GELU (arXiv:1606.08415): W_proj gelu(W_fc x)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from golf.models.layers import Linear
 
 class Gelu(nn.Module):
     """[B, T, D] -> [B, T, D] through `hidden` units; `approximate`: "none" (exact) or "tanh"."""
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, width: int, hidden: int, approximate: str = "none"):
         super().__init__()

@@ -3,7 +3,7 @@
 slope 0.5 and p = 2 is what the challenge's records from 23 March 2026 use; slope 0 is `relu_power`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from golf.models.layers import Linear
 
 class LeakyReluPower(nn.Module):
     """[B, T, D] -> [B, T, D] through `hidden` units; `power` is a positive integer, `slope` is for negatives."""
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, width: int, hidden: int, power: int = 2, slope: float = 0.5):
         super().__init__()

@@ -1,6 +1,6 @@
 """MLP with a power of ReLU: W_proj(relu(W_fc x)^p). p = 2 is the baseline (Primer, arXiv:2109.08668)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from golf.models.layers import Linear
 
 class ReluPower(nn.Module):
     """[B, T, D] -> [B, T, D] through `hidden` units; `power` is a positive integer."""
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, width: int, hidden: int, power: int = 2):
         super().__init__()

@@ -3,7 +3,7 @@
 Three matrices: for the parameters of a plain MLP take two thirds of its hidden units (640 for 1024 with headroom).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from golf.models.layers import Linear
 
 class SwiGlu(nn.Module):
     """[B, T, D] -> [B, T, D] through `hidden` units."""
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(self, width: int, hidden: int):
         super().__init__()

@@ -5,6 +5,7 @@ sequential. No parameters of its own; about 1.3 % faster per step.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ from golf.models.residual.x0_mix import X0MixBlock
 
 class ParallelBlock(X0MixBlock):
     """As `X0MixBlock`; `start`: first block in the parallel form (7 of 11 in the records)."""
+
+    restrictable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -32,4 +35,5 @@ class ParallelBlock(X0MixBlock):
         if not (self.parallel and self.attends):
             return super().forward(x_BTD, context)
         x_BTD = self.read(x_BTD, context)
-        return x_BTD + self.attention(x_BTD, context) + self.feed_forward(x_BTD, context)
+        y_BTD = context.wanted(x_BTD)
+        return y_BTD + self.attention(x_BTD, context) + self.feed_forward(y_BTD, context)

@@ -24,6 +24,7 @@ class X0MixBlock(nn.Module):
     """
 
     roles: ClassVar[dict[str, str]] = {"attn_scale": "scalar", "mlp_scale": "scalar", "resid_mix": "scalar"}
+    restrictable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class X0MixBlock(nn.Module):
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         x_BTD = self.read(x_BTD, context)
+        y_BTD = context.wanted(x_BTD)
         if self.attends:
-            x_BTD = x_BTD + self.attention(x_BTD, context)
-        return x_BTD + self.feed_forward(x_BTD, context)
+            y_BTD = y_BTD + self.attention(x_BTD, context)
+        return y_BTD + self.feed_forward(y_BTD, context)

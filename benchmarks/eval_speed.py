@@ -1,0 +1,177 @@
+"""Tokens per second of sliding evaluation, golf against a straightforward loop over batches of windows.
+
+Both score the same targets of the same network with the same windows (stride 64) and the same number of tokens per
+forward pass. The loop is plain PyTorch: logits of every position, cross entropy, the last 64 losses of a window. Rounds
+are paired and interleaved, so that what else runs on the machine hits both; the ratio is the median over rounds.
+
+    python benchmarks/eval_speed.py                    # the baseline, 9 x 512, context 1024, compiled, on this machine
+    python benchmarks/eval_speed.py --eager --context 256 --batches 2 --rounds 3      # a quick look
+    python benchmarks/eval_speed.py --device cuda --context 2048                       # against 107 k scored tokens/s
+
+Result: benchmarks/results/eval_speed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import golf.evaluation.scorer as scorer
+from golf.config.build import build
+from golf.config.compose import compose
+from golf.data.bytes import uniform_byte_table
+from golf.evaluation.protocol import evaluate
+from golf.evaluation.sliding import Sliding
+from golf.evaluation.windows import derived_batch_tokens
+
+RESULT = Path(__file__).parent / "results" / "eval_speed.json"
+PUBLISHED_PER_GPU = 107_000.0  # scored tokens/s: 62.0 M targets in 70 to 74 s on eight H100, context 2048, stride 64
+STRIDE = 64
+
+
+def network(arguments: argparse.Namespace) -> Any:
+    """The baseline of the challenge, its zero projections drawn so that no work can be left out."""
+    config = compose("train", ["experiment=baseline"])["model"]
+    config |= {"num_layers": arguments.layers, "width": arguments.width, "compute_dtype": arguments.dtype}
+    torch.manual_seed(0)
+    net = build(config).to(arguments.device).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return net
+
+
+def plain_loop(net: Any, forward: Any, tokens: np.ndarray, context: int, batch: int, device: str) -> float:
+    """Sum of the losses of all targets: what a straightforward script does. An incomplete batch is not padded."""
+    targets, total = len(tokens) - 1, 0.0
+    starts = [p for p in range(0, targets, STRIDE) if p == 0 or p + context - STRIDE < targets]
+    stream = torch.from_numpy(tokens.astype(np.int64))
+    with torch.no_grad():
+        for first in range(0, len(starts), batch):
+            rows = starts[first : first + batch]
+            ids_BT = torch.stack([stream[start : start + context] for start in rows]).to(device)
+            targets_BT = torch.stack([stream[start + 1 : start + context + 1] for start in rows]).to(device)
+            logits_BTV = (forward if len(rows) == batch else net)(ids_BT)
+            nll = F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), reduction="none")
+            for start, nll_T in zip(rows, nll.view_as(targets_BT)):
+                total += nll_T[0 if start == 0 else context - STRIDE :].double().sum().item()
+    return total
+
+
+def seconds(call: Any, device: str) -> tuple[float, float, float]:
+    """Wall seconds, seconds of this process' CPU, and what the call returned."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - cpu, found
+
+
+def peak_memory(call: Any, device: str) -> int | None:
+    """Bytes on the device beyond what was there before."""
+    if device != "cuda":
+        return None
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def main() -> None:
+    arguments = read_arguments()
+    torch.set_num_threads(arguments.threads)
+    net = network(arguments)
+    context, device = arguments.context, arguments.device
+    batch_tokens = arguments.batch_tokens or derived_batch_tokens(device, net.vocab_size)
+    batch = max(batch_tokens // context, 1)
+    num_targets = context + STRIDE * batch * arguments.batches  # the first window alone, then whole batches
+    tokens = np.random.default_rng(1).integers(0, net.vocab_size, num_targets + 1).astype(np.uint16)
+    table = uniform_byte_table(net.vocab_size, 2)
+    evaluator = Sliding(context, STRIDE)
+    if not arguments.eager:  # compile both, however short the measurement is
+        scorer.COMPILE_FLOPS = dict.fromkeys(scorer.COMPILE_FLOPS, 0.0)
+    forward = net if arguments.eager else torch.compile(net.logits_at, fullgraph=True, dynamic=False)
+
+    def ours() -> float:
+        found = evaluate(net, tokens, table, evaluator, device, batch * context, compiled=not arguments.eager)
+        return found.score.nats_sum
+
+    def plain() -> float:
+        return plain_loop(net, forward, tokens, context, batch, device)
+
+    differences = abs(ours() - plain()) / num_targets  # also warms up
+    tolerance = 1e-5 if arguments.dtype == "float32" else 1e-2
+    if not differences < tolerance:
+        raise SystemExit(f"the two disagree by {differences:.2e} nats per token: nothing to compare")
+    rounds = []
+    for number in range(arguments.rounds):
+        order = (ours, plain) if number % 2 else (plain, ours)
+        found = {call.__name__: seconds(call, device) for call in order}
+        rounds.append(
+            {f"{name}_{kind}": found[name][index] for name in found for index, kind in enumerate(("s", "cpu_s"))}
+        )
+        print(json.dumps({"round": number, **rounds[-1]}), flush=True)
+    ratio = statistics.median(row["plain_s"] / row["ours_s"] for row in rounds)
+    cpu_ratio = statistics.median(row["plain_cpu_s"] / row["ours_cpu_s"] for row in rounds)
+    speed = num_targets / statistics.median(row["ours_s"] for row in rounds)
+    result = {
+        **vars(arguments),
+        "stride": STRIDE,
+        "scored_targets": num_targets,
+        "batch_windows": batch,
+        "torch": torch.__version__,
+        "nats_per_token_difference": differences,
+        "rounds_measured": rounds,
+        "ratio": ratio,
+        "ratio_cpu_seconds": cpu_ratio,
+        "scored_tokens_per_second": speed,
+        "plain_scored_tokens_per_second": speed / ratio,
+        "peak_bytes": {"ours": peak_memory(ours, device), "plain": peak_memory(plain, device)},
+    }
+    if device == "cuda":
+        result |= {"device_name": torch.cuda.get_device_name(), "against_published_per_gpu": speed / PUBLISHED_PER_GPU}
+    print(
+        f"sliding stride {STRIDE}, context {context}, {batch} windows per pass: {speed:,.0f} scored tokens/s, "
+        f"{ratio:.2f} x the plain loop ({cpu_ratio:.2f} x by CPU seconds), goal 1.2"
+    )
+    if device == "cuda":
+        print(f"{speed / PUBLISHED_PER_GPU:.2f} x the published {PUBLISHED_PER_GPU:,.0f} scored tokens/s per GPU")
+    if not math.isfinite(ratio):
+        raise SystemExit("no round was measured")
+    if arguments.output:
+        path = Path(arguments.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--batches", type=int, default=4, help="whole batches of windows per round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-tokens", type=int, default=0, help="0 = as golf derives it")
+    parser.add_argument("--layers", type=int, default=9)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--eager", action="store_true", help="compile neither")
+    parser.add_argument("--output", default=str(RESULT), help="'' = write nothing")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
