@@ -27,14 +27,15 @@ TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer.tiktoken")
 def find_tokenizer(folder: str | Path) -> str:
     """The tokenizer that belongs to a dataset folder: inside it, or beside it in the challenge's official layout.
 
-    Official layout: datasets/fineweb10B_sp<V> with tokenizers/fineweb_<V>_bpe.model two levels up.
+    Official layout: datasets/fineweb10B_sp<V>[_…] with tokenizers/fineweb_<V>_bpe[_…].model two levels up.
     """
     folder = Path(folder)
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             return str(folder / name)
-    suffix = folder.resolve().name.rpartition("_")[2]
-    official = OFFICIAL_NAMES.get(suffix, f"fineweb_{suffix.removeprefix('sp')}_bpe.model")
+    variant = folder.resolve().name.partition("_")[2]
+    pieces, _, rest = variant.removeprefix("sp").partition("_")
+    official = OFFICIAL_NAMES.get(variant, f"fineweb_{pieces}_bpe{'_' if rest else ''}{rest}.model")
     candidate = folder.resolve().parent.parent / "tokenizers" / official
     if candidate.is_file():
         return str(candidate)

@@ -33,6 +33,7 @@ class DataParser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     top = DataParser("golf data", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="download | tokenizer | retokenise | verify")
+    _download_arguments(commands.add_parser("download", help="published shards and their tokenizer"))
     _retokenise_arguments(commands.add_parser("retokenise", help="documents to shards"))
     _verify_arguments(commands.add_parser("verify", help="check a folder of shards, whoever made it"))
     tokenizer = commands.add_parser("tokenizer", help="train one, or convert GPT-2's")
@@ -42,6 +43,19 @@ def parser() -> argparse.ArgumentParser:
         if command is not tokenizer:
             command.add_argument("--json", action="store_true", help="machine-readable output")
     return top
+
+
+def _download_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--variant", default="sp1024", help="sp1024, sp4096, sp8192, caseops, byte260 (sp1024)")
+    command.add_argument("--train-shards", type=int, default=80, help="training shards of 100,000,000 tokens (80)")
+    command.add_argument("--folder", type=Path, default=Path("data"), help="holds datasets/ and tokenizers/ (data)")
+    command.add_argument("--repo", help="another dataset repository, owner/name (or MATCHED_FINEWEB_REPO_ID)")
+    command.add_argument("--root", help="folder in the repository (datasets)")
+    command.add_argument("--revision", default="main", help="branch, tag or commit (main)")
+    command.add_argument("--pin", type=Path, help="manifest.json of an earlier download: its commit, its hashes")
+    command.add_argument("--update", action="store_true", help="the newest commit instead of the pinned one")
+    command.add_argument("--with-docs", action="store_true", help="also docs_selected.jsonl (45 GB)")
+    command.add_argument("--workers", type=int, default=4, help="files at a time (4)")
 
 
 def _retokenise_arguments(command: argparse.ArgumentParser) -> None:
@@ -81,6 +95,24 @@ def cores() -> int:
     """Cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def download_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    from golf.data_commands.download import Order, download
+
+    order = Order(
+        options.variant,
+        options.train_shards,
+        options.folder,
+        options.repo,
+        options.root,
+        options.revision,
+        options.pin,
+        options.update,
+        options.with_docs,
+        options.workers,
+    )
+    return download(order, say)
 
 
 def retokenise_command(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -138,6 +170,7 @@ def verify_command(options: argparse.Namespace, say: Callable[[str], None]) -> d
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
+    "download": download_command,
     "retokenise": retokenise_command,
     "tokenizer": tokenizer_command,
     "verify": verify_command,
