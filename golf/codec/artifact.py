@@ -49,7 +49,28 @@ class Artifact:
 def artifact_bytes(
     quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, int]]:
-    """The bytes of an artifact, and how many of them each class takes."""
+    """The bytes of an artifact, and how many of them each class takes: the smallest of the state's variants."""
+    tried = [packed_bytes(variant, network, tokenizer, codec) for variant in state_variants(quantised)]
+    return min(tried, key=lambda packed: len(packed[0]))
+
+
+def state_variants(quantised: QuantisedState) -> list[QuantisedState]:
+    """The same weights in every packing that their quantiser left open (`variants` of a stored tensor)."""
+    choices: dict[str, dict[str, StoredTensor]] = {
+        name: getattr(tensor, "variants", dict)() for name, tensor in quantised.tensors.items()
+    }
+    labels = dict.fromkeys(label for variants in choices.values() for label in variants)
+    found = []
+    for label in labels:
+        tensors = {name: choices[name].get(label, tensor) for name, tensor in quantised.tensors.items()}
+        found.append(QuantisedState(tensors, quantised.classes, quantised.notes))
+    return found or [quantised]
+
+
+def packed_bytes(
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
+) -> tuple[bytes, dict[str, int]]:
+    """An artifact of exactly these stored tensors, and its bytes by class."""
     extra = {"network": dict(network), "tokenizer": dict(tokenizer)}
     if hasattr(codec, "encode_parts"):
         blob, written = write_parts(codec, quantised, extra)  # pyright: ignore[reportArgumentType]

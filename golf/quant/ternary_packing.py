@@ -4,13 +4,14 @@
     bitmask:  a bit for each code, set where it is not 0; then a bit for each that is not 0, set where it is +1;
               the highest bit of a byte first, each of the two parts filled up to whole bytes
 
-The record packs all matrices in the way whose LZMA file is smaller. A row is filled up with zeros to whole groups.
+The record packs all matrices in the way whose LZMA file is smaller. Here a packing may be left open: the packer
+(golf/codec/artifact.py) tries both, and one code per byte, with the codec of the file, and keeps the fewest bytes.
+A row is filled up with zeros to whole groups.
 Invariant: unpacking returns exactly the codes that were packed, and refuses bytes that no packing makes.
 """
 
-import lzma
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -84,7 +85,10 @@ TERNARY_PACKERS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, i
 
 @dataclass(frozen=True)
 class PackedTernaryTensor:
-    """A ternary matrix as packed bytes, in which its rows are filled up to whole groups."""
+    """A ternary matrix as packed bytes, in which its rows are filled up to whole groups.
+
+    `open`: which packing is the packer's choice.
+    """
 
     packed: Tensor
     scales: Tensor
@@ -92,6 +96,7 @@ class PackedTernaryTensor:
     shape: tuple[int, ...]
     format: QuantFormat
     original_dtype: str
+    open: bool = False
 
     kind: ClassVar[str] = "ternary"
 
@@ -100,20 +105,25 @@ class PackedTernaryTensor:
 
     def meta(self) -> dict[str, Any]:
         unpacked = QuantisedTensor(self.packed, self.scales, self.format, self.original_dtype)
-        return {**unpacked.meta(), "packing": self.packing, "shape": list(self.shape)}
+        choice = {"open": True} if self.open else {}
+        return {**unpacked.meta(), **choice, "packing": self.packing, "shape": list(self.shape)}
 
     @classmethod
     def from_parts(cls, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> "PackedTernaryTensor":
         rest = dict(meta)
-        packing, shape = rest.pop("packing"), tuple(rest.pop("shape"))
-        if packing not in TERNARY_PACKINGS or any(type(size) is not int or not 0 <= size < 2**31 for size in shape):
+        packing, shape, is_open = rest.pop("packing"), tuple(rest.pop("shape")), rest.pop("open", False)
+        if (
+            packing not in TERNARY_PACKINGS
+            or type(is_open) is not bool
+            or any(type(size) is not int or not 0 <= size < 2**31 for size in shape)
+        ):
             raise ValueError("not a packed ternary tensor")
         if max(prod(shape), prod(shape[:-1])) > 8 * parts["codes"].numel():
             raise ValueError("fewer bytes than its shape needs")
         checked = QuantisedTensor.from_parts(rest, {**parts, "codes": torch.zeros(shape, dtype=torch.int8)})
         if checked.format.padded(shape) > 8 * parts["codes"].numel():
             raise ValueError("fewer bytes than its groups need")
-        found = cls(parts["codes"], parts["scales"], packing, shape, checked.format, checked.original_dtype)
+        found = cls(parts["codes"], parts["scales"], packing, shape, checked.format, checked.original_dtype, is_open)
         found.unpack()
         return found
 
@@ -122,6 +132,13 @@ class PackedTernaryTensor:
         codes = TERNARY_PACKERS[self.packing][1](self.packed, self.format.padded(self.shape))
         plain = cells_to_shape(codes, self.shape, self.format).contiguous()
         return QuantisedTensor(plain, self.scales, self.format, self.original_dtype)
+
+    def variants(self) -> dict[str, Any]:
+        """The same weights in every packing, none of them open; empty where the packing is fixed."""
+        if not self.open:
+            return {}
+        plain = self.unpack()
+        return {packing: pack_ternary(plain, packing) for packing in TERNARY_PACKINGS} | {"codes": plain}
 
     def dequantise(self) -> Tensor:
         return self.unpack().dequantise()
@@ -139,7 +156,7 @@ class TernaryGroups:
     """A treatment of a quantisation plan: ternary in groups, packed.
 
     Args:
-        group_size: elements per scale. packing: base3, bitmask, or smaller (of the two after LZMA, for each tensor).
+        group_size: elements per scale. packing: base3, bitmask, or smaller (what the file's codec makes least of).
     """
 
     stored_kind = PackedTernaryTensor
@@ -152,11 +169,9 @@ class TernaryGroups:
 
     def convert(self, name: str, weight: Tensor, calibration: Any = None) -> PackedTernaryTensor:
         stored = quantise_rows(weight, self.format).cpu()
-        choices = TERNARY_PACKINGS if self.packing == "smaller" else (self.packing,)
-        tried = [pack_ternary(stored, packing) for packing in choices]
-        if len(tried) == 1:
-            return tried[0]
-        return min(tried, key=lambda one: len(lzma.compress(one.packed.numpy().tobytes())))
+        if self.packing == "smaller":
+            return replace(pack_ternary(stored, TERNARY_PACKINGS[0]), open=True)
+        return pack_ternary(stored, self.packing)
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         scales = self.format.payload_bytes(shape) - prod(shape)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.codec.artifact import artifact_bytes
+from golf.codec.artifact import artifact_bytes, state_variants
 from golf.codec.container import container_bytes, only_codec, read_header
 from golf.codec.layout import layouts_worth_trying
 from golf.codec.none_codec import NoCodec
@@ -70,6 +70,10 @@ def forecast_artifact(
         sample_bytes: how much of each section is compressed; None = all of it, so that the forecast is exact.
         rate_of: group -> (stored bytes per raw byte, where it was measured) or None; stronger than a sample.
     """
+    variants = state_variants(quantised)
+    if len(variants) > 1:
+        tried = [forecast_artifact(one, network, tokenizer, codec, sample_bytes, rate_of) for one in variants]
+        return min(tried, key=lambda forecast: forecast.total)
     directory, members = build_directory(quantised.tensors, quantised.classes)
     groups = part_groups(directory)
     whole = sample_bytes is None or isinstance(codec, NoCodec) or all(g.raw_bytes() <= sample_bytes for g in groups)

@@ -5,10 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from golf.codec.artifact import artifact_bytes, read_artifact
+from golf.codec.lzma_codec import LzmaCodec
+from golf.codec.none_codec import NoCodec
+from golf.codec.zlib_codec import ZlibCodec
 from golf.errors import UserError
 from golf.quant.formats import ternary_groups
+from golf.quant.plan import QuantPlan
 from golf.quant.rtn import quantise_rows
-from golf.quant.state import same_state
+from golf.quant.state import QuantisedState, same_state
 from golf.quant.ternary_packing import (
     TERNARY_PACKERS,
     PackedTernaryTensor,
@@ -17,6 +22,7 @@ from golf.quant.ternary_packing import (
     unpack_base3,
     unpack_bitmask,
 )
+from golf.size.sample import forecast_artifact
 
 
 @pytest.mark.parametrize(
@@ -66,13 +72,32 @@ def test_a_packed_tensor_decodes_to_the_same_bits(shape, packing):
     assert same_state({"w": again.dequantise()}, {"w": plain.dequantise()})
 
 
-def test_the_smaller_packing_is_chosen():
-    generator = torch.Generator().manual_seed(0)
-    mostly_zeros = torch.randn(64, 128, generator=generator) ** 9
-    for weight in (mostly_zeros, torch.randn(64, 128, generator=generator)):
-        chosen = TernaryGroups(32).convert("w", weight)
-        sizes = {p: TernaryGroups(32, p).convert("w", weight).packed.numel() for p in TERNARY_PACKERS}
-        assert chosen.packed.numel() == min(sizes.values())
+@pytest.mark.parametrize("codec", [NoCodec(), LzmaCodec(), ZlibCodec()])
+@pytest.mark.parametrize("power", [1, 9])
+def test_the_packing_that_the_codec_makes_least_of_is_chosen(codec, power, tmp_path):
+    """Real bytes of whole files: mostly zeros (power 9) are another matter than thirds."""
+    weights = [torch.randn(64, 128, generator=torch.Generator().manual_seed(seed)) ** power for seed in range(3)]
+    state = {f"blocks.{n}.mlp.fc.weight": weight for n, weight in enumerate(weights)}
+    roles = dict.fromkeys(state, "matrix")
+
+    def packed(packing):
+        return QuantPlan(TernaryGroups(32, packing), small_numel=10).quantise(state, roles)
+
+    fixed = {packing: len(artifact_bytes(packed(packing), {}, {}, codec)[0]) for packing in TERNARY_PACKERS}
+    plain = QuantPlan("ternary_128", small_numel=10, overrides={".": TernaryGroups(32).format}).quantise(state, roles)
+    chosen = packed("smaller")
+    blob, sizes = artifact_bytes(chosen, {}, {}, codec)
+    assert len(blob) == min(*fixed.values(), len(artifact_bytes(plain, {}, {}, codec)[0])) == sum(sizes.values())
+    assert forecast_artifact(chosen, {}, {}, codec).total == len(blob)
+    chosen.save(tmp_path / "state.golf")  # the choice is still open in what a later stage packs
+    assert artifact_bytes(QuantisedState.load(tmp_path / "state.golf"), {}, {}, codec)[0] == blob
+    (tmp_path / "model.golf").write_bytes(blob)
+    found = read_artifact(tmp_path / "model.golf").quantised
+    assert same_state(found.dequantise(), chosen.dequantise())
+    assert not any(getattr(tensor, "open", False) for tensor in found.tensors.values())
+
+
+def test_an_unknown_packing_is_refused():
     assert TernaryGroups(32, "base3").payload_bytes((64, 100)) == -(-64 * 128 // 5) + 2 * 64 * 4
     with pytest.raises(UserError, match="packing=base3"):
         TernaryGroups(128, "base4")
@@ -82,6 +107,7 @@ def test_the_smaller_packing_is_chosen():
     "change",
     [
         {"packing": "base4"},
+        {"open": 1},
         {"shape": [2**20, 2**20]},
         {"shape": [-1, 4]},
         {"shape": [64, 31]},
@@ -91,7 +117,7 @@ def test_the_smaller_packing_is_chosen():
 )
 def test_impossible_descriptions_are_refused(change):
     packed = TernaryGroups(16, "base3").convert("w", torch.randn(64, 64))
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises((ValueError, UserError), match=r"\w"):
         PackedTernaryTensor.from_parts({**packed.meta(), **change}, packed.parts())
     short = replace(packed, packed=packed.packed[:-1])
     with pytest.raises(ValueError, match="base 3"):
