@@ -192,13 +192,14 @@ class Retokeniser:
 
     def _require_documents(self, split: str, limit: int | None) -> None:
         found = self.totals[split]["documents"]
+        if not found and limit != 0 and split == "val":
+            raise UserError(f"there is no document in {self.request.files.paths[0]}; name another file")
         if split == "val" and limit is not None and found < limit:
             raise UserError(
                 f"there are {found:,} documents, fewer than --val-docs {limit}; type --val-docs {found // 20}"
             )
-        if not found and (split == "train" or limit != 0):
-            hint = "type a smaller --val-docs" if split == "train" else "name another file"
-            raise UserError(f"no document is left for {split}; {hint}")
+        if not found and split == "train":
+            raise UserError("no document is left for training; type a smaller --val-docs")
 
     # -- the end ------------------------------------------------------------------------------------------------------
     def _finish(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Invariant: batches together are the documents in file order, and `Position` says
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def open_lines(path: Path) -> IO[bytes]:
     if path.suffix == ".zst":
         import zstandard
 
-        return zstandard.open(path, "rb")  # type: ignore[return-value]
+        return io.BufferedReader(zstandard.open(path, "rb"))  # type: ignore[arg-type]
     return open(path, "rb", buffering=1 << 20)
 
 
