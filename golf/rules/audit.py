@@ -20,9 +20,10 @@ from golf.files import write_atomically
 from golf.rules.profile import Profile, load_profile
 from golf.rules.registry import RULES
 from golf.rules.subject import Subject, open_subject
-from golf.rules.verdict import BEHAVIOUR, CANNOT_TELL, FAIL, NOT_APPLICABLE, RECORD, Verdict, cannot_tell
+from golf.rules.verdict import BEHAVIOUR, CANNOT_TELL, FAIL, NOT_APPLICABLE, PASS, RECORD, Verdict, cannot_tell
 
 RULES_SCHEMA = 1
+SHOWN = {PASS: "tested", FAIL: "FAILED", CANNOT_TELL: "not testable here", NOT_APPLICABLE: NOT_APPLICABLE}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.export and (arguments.path / "config.yaml").is_file():
         given["export"] = arguments.export
     subject = open_subject(arguments.path, **given)
+    if arguments.data and not arguments.quick and subject.material is None:
+        raise UserError(f"--data {arguments.data}: no such folder; type the folder with fineweb_val_*.bin")
     if arguments.against is not None:
         subject.against = open_subject(arguments.against, quick=True).facts
     report = audit(subject, profile, names)
@@ -112,7 +115,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [f"{report['subject']['kind']} {report['subject']['where']}, profile {report['profile']}", ""]
     said: set[str] = set()
     for entry in report["rules"]:
-        outcome = entry["outcome"] + ("" if entry["outcome"] != FAIL or entry["counted"] else " (not counted)")
+        outcome = SHOWN[entry["outcome"]] + ("" if entry["outcome"] != FAIL or entry["counted"] else " (not counted)")
         how = f" by {entry['how']}" if entry["how"] else ""
         lines.append(f"{entry['id']:>3}  {outcome + how:<20} {entry['title']}")
         lines.append(f"     {'':<20} {entry['reason']}")
@@ -124,7 +127,7 @@ def render(report: dict[str, Any]) -> str:
         "",
         f"{len(report['tested_by_behaviour'])} tested by behaviour, {len(report['tested_by_record'])} on records: "
         f"{outcomes.get(FAIL, 0)} failed; {outcomes.get(NOT_APPLICABLE, 0)} not applicable, "
-        f"{outcomes.get(CANNOT_TELL, 0)} cannot be told; {report['seconds']:.1f} s",
+        f"{outcomes.get(CANNOT_TELL, 0)} not testable here; {report['seconds']:.1f} s",
         "This is no ruling: it says what was tested, and how.",
     ]
     if report["failed"]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics as mean_of
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from golf.rules.byte_fingerprint import tokens_per_byte
 from golf.rules.facts import Facts
 from golf.rules.rule import HOUSE, MAINTAINERS, README, Rule
 from golf.rules.size_rules import seed_results, sizes_claimed
-from golf.rules.verdict import RECORD, Verdict, cannot_tell, failed, not_applicable, passed
+from golf.rules.verdict import BEHAVIOUR, RECORD, Verdict, cannot_tell, failed, not_applicable, passed
 from golf.stats.gain import welch
 
 if TYPE_CHECKING:
@@ -178,3 +178,21 @@ class H2(Rule):
         if dead:
             return failed(f"switched on, without effect: {', '.join(dead)}", "see liveness.json", RECORD, dead=dead)
         return passed(f"{len(subject.liveness)} techniques had an effect", RECORD)
+
+
+class H3(Rule):
+    id = "H3"
+    title = "scoring leaves the random generators that training draws from as they were"
+    status = (HOUSE,)
+    sources = ("#1798",)
+    cheap: ClassVar[bool] = False
+
+    def check(self, subject: Subject, profile: Profile) -> Verdict:
+        seen = subject.examination
+        if seen is None:
+            return cannot_tell(f"nothing here can be scored: {subject.why_no_path}", "audit a run or a packed model")
+        assert seen.base is not None  # the run whose traces are looked at
+        if seen.random_moved:
+            reason = f"scoring moved {', '.join(seen.random_moved)}: how often one validates changes what training sees"
+            return failed(reason, "give scoring a generator of its own", BEHAVIOUR, generators=seen.random_moved)
+        return passed("scoring a stream left every process-wide generator as it was", BEHAVIOUR)

@@ -6,12 +6,16 @@ s_k the score (nats) of target k and p_k(v) the probability a path gives token v
   bit; where the path shows its distributions, p_j must stay as well, which no score can show.
 - truncation: a stream that ends at j has the same scores before j, or they were not made in one pass to the right.
 - mass: sum over v of exp(-s_k(x with x_k = v)) = 1, or the scores are not those of one distribution.
-- replay: s_k = -log p_k(x_k), where p_k was asked for with x_k and all that follows hidden.
+- replay: s_k = -log p_k(x_k), where p_k was asked for with x_k and all that follows hidden; where state changes between
+  scores, it is asked for at the moment of scoring, of the state that scored (`probe`).
+- sample: where a vocabulary is too large to score every token, the scores of some equal one distribution's.
 Legend: N targets, V vocabulary.
 """
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +26,8 @@ import numpy as np
 MASS_TOLERANCE = 1e-3
 LOG_TOLERANCE = 1e-4
 FEW_TOKENS = 1000  # scoring every token in turn costs more than this: one place has to do
+ROW_TOKENS = 32_768  # tokens of the batch that tries every token of a vocabulary
+SAMPLED_TARGETS, SAMPLED_CONTEXT = 60, 16
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,15 @@ class AuditedPath:
 
     score: tokens -> ledger, from a fresh state each time.  tokens: a stream to test with.
     distribution: (tokens, k) -> log-probabilities [V] of target k, as the path computes them on that stream.
-    all_targets: (tokens, k) -> scores [V] of target k for every token it could be; without it the stream is scored V
-        times.  state: hash of everything that lives between two scores.  lengths: stream lengths it can score.
+    all_targets: (tokens, k, candidates, context) -> scores of target k, after at most `context` tokens, for tokens it
+        could be; without it the stream is scored V times.  prediction: (tokens, k, context) -> log-probabilities [V].
+    probe: (tokens, targets) -> {target: (score, -log p of the hidden target, size of p)}, for a path that learns.
+    watched: has `record`, `passes`, `steps` of the last run (golf/rules/watched.py).
+    state: hash of everything that lives between two scores.  lengths: stream lengths it can score.
     keeps_documents: it orders or pads by document, so where documents begin is part of what it is given: changes leave
         that as it is, and the stream is not cut. (What the lengths of later documents may tell is not tested then.)
+    window: tokens of its windows in the tests, 0 = not known; scale: what was made smaller for the tests, in words.
+    mass_tokens: tokens that enumerating a vocabulary may cost.
     tolerance: nats by which the same numbers may differ (0 on a CPU); loose: where shapes differ as well.
     """
 
@@ -43,7 +54,7 @@ class AuditedPath:
     vocab_size: int
     bos_id: int = 1
     distribution: Callable[[np.ndarray, int], np.ndarray] | None = None
-    all_targets: Callable[[np.ndarray, int], np.ndarray] | None = None
+    all_targets: Callable[[np.ndarray, int, np.ndarray, int], np.ndarray] | None = None
     state: Callable[[], str] | None = None
     lengths: tuple[int, ...] = ()
     tolerance: float = 0.0
@@ -51,6 +62,12 @@ class AuditedPath:
     flips: int = 6
     mass_places: int = 2
     keeps_documents: bool = False
+    window: int = 0
+    scale: str = ""
+    mass_tokens: int = 400_000
+    probe: Callable[[np.ndarray, list[int]], dict[int, tuple[float, float, int]]] | None = None
+    prediction: Callable[[np.ndarray, int, int], np.ndarray] | None = None
+    watched: Any = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +92,11 @@ class Shift:
 class Examination:
     """All observations of one path; each is made once, when it is first asked for."""
 
-    def __init__(self, path: AuditedPath, seed: int = 0, mass_tokens: int = 400_000):
-        self.path, self.seed, self.mass_tokens = path, seed, mass_tokens
+    def __init__(self, path: AuditedPath, seed: int = 0):
+        self.path, self.seed = path, seed
+        self.random_moved: list[str] = []  # generators whose state another than the base run would find changed
+        self.record: dict[str, Any] = {}  # of the base run
+        self.passes, self.steps = 0, [0, 0, 0]
 
     def run(self, tokens: np.ndarray, watch_state: bool = False) -> Trace:
         state = self.path.state if watch_state else None
@@ -93,7 +113,13 @@ class Examination:
 
     @cached_property
     def base(self) -> Trace:
-        return self.run(self.path.tokens, watch_state=True)
+        """The first run: its scores, and what it left behind."""
+        before = random_states()
+        trace = self.run(self.path.tokens, watch_state=True)
+        self.random_moved = [name for name, state in random_states().items() if state != before.get(name, state)]
+        if (watched := self.path.watched) is not None and trace.error is None:
+            self.record, self.passes, self.steps = watched.record, watched.passes, list(watched.steps)
+        return trace
 
     @cached_property
     def again(self) -> Trace:
@@ -125,6 +151,13 @@ class Examination:
         return sorted(found, key=lambda shift: -shift.nats)
 
     @cached_property
+    def shown(self) -> dict[int, np.ndarray]:
+        """The distributions that the path shows at the positions, on the stream itself."""
+        distribution = self.path.distribution
+        assert distribution is not None
+        return {j: np.asarray(distribution(self.path.tokens, j), dtype=np.float64) for j in self.positions}
+
+    @cached_property
     def redirected(self) -> list[Shift] | None:
         """Distributions that moved because of their own target or what follows; None if the path shows none."""
         distribution = self.path.distribution
@@ -132,7 +165,7 @@ class Examination:
             return None
         found: list[Shift] = []
         for j in self.positions:
-            expected = np.asarray(distribution(self.path.tokens, j), dtype=np.float64)
+            expected = self.shown[j]
             for what, tokens in [*self._changes(j), *self._swaps(j)]:
                 moved = np.abs(np.asarray(distribution(tokens, j), dtype=np.float64) - expected)
                 if moved.max(initial=0.0) > self.path.tolerance:
@@ -159,16 +192,36 @@ class Examination:
     @cached_property
     def masses(self) -> dict[int, float] | None:
         """Target -> total probability of everything it could be; None if that would take too long."""
-        rows, n = self.path.all_targets, len(self.path.tokens)
-        positions = [self.positions[len(self.positions) // 2], self.positions[-1]]
-        cost = 0 if rows is not None else self.path.vocab_size * n
-        if cost > self.mass_tokens:
+        rows, n, everything = self.path.all_targets, len(self.path.tokens), np.arange(self.path.vocab_size)
+        cost = self.path.vocab_size * (1 if rows is not None else n)
+        if cost > self.path.mass_tokens:
             return None
-        positions = positions[-1:] if cost > FEW_TOKENS or self.path.mass_places < 2 else positions
+        positions = [self.positions[len(self.positions) // 2], self.positions[-1]]
+        few = (rows is None and cost > FEW_TOKENS) or self.path.mass_places < 2
+        context = int(np.clip(min(ROW_TOKENS, self.path.mass_tokens) // self.path.vocab_size, 1, n))
         found = {}
-        for k in positions:
-            nats_V = rows(self.path.tokens, k) if rows is not None else self._enumerate(k)
+        for k in positions[-1:] if few else positions:
+            nats_V = self._enumerate(k) if rows is None else rows(self.path.tokens, k, everything, context)
             found[k] = float(np.exp(-np.asarray(nats_V, dtype=np.float64)).sum())
+        return found
+
+    @cached_property
+    def sampled(self) -> dict[int, tuple[float, int]] | None:
+        """Target -> (largest difference between a token's score and its prediction, tokens tried), None without both.
+
+        Tried are the target, the token before it, a document start, both ends of the vocabulary, and random ones.
+        """
+        rows, prediction = self.path.all_targets, self.path.prediction
+        if rows is None or prediction is None:
+            return None
+        found = {}
+        for k in {self.positions[len(self.positions) // 2], self.positions[-1]}:
+            drawn = np.random.default_rng([self.seed, k]).integers(0, self.path.vocab_size, size=SAMPLED_TARGETS)
+            fixed = [int(self.path.tokens[k]), int(self.path.tokens[k - 1]), self.path.bos_id, 0]
+            tokens = np.unique(np.r_[fixed, self.path.vocab_size - 1, drawn])
+            nats = np.asarray(rows(self.path.tokens, k, tokens, SAMPLED_CONTEXT), dtype=np.float64)
+            logs_V = np.asarray(prediction(self.path.tokens, k, SAMPLED_CONTEXT), dtype=np.float64)
+            found[k] = (float(np.abs(nats + logs_V[tokens]).max()), tokens.size)
         return found
 
     def _enumerate(self, k: int) -> np.ndarray:
@@ -181,10 +234,10 @@ class Examination:
 
     @cached_property
     def replays(self) -> dict[int, tuple[float, float, int]] | None:
-        """Target -> (score, -log p of the hidden target, size of the distribution), or None; with the mass checked."""
+        """Target -> (score, -log p of the hidden target, size of the distribution), or None."""
         distribution = self.path.distribution
         if distribution is None:
-            return None
+            return None if self.path.probe is None else self.path.probe(self.path.tokens, self.positions)
         found = {}
         for k in self.positions:
             hidden = self.path.tokens.copy()
@@ -198,12 +251,10 @@ class Examination:
     @cached_property
     def log_masses(self) -> dict[int, float] | None:
         """Target -> log of the sum of the distribution that the path shows; nan for one with a nan."""
-        distribution = self.path.distribution
-        if distribution is None:
+        if self.path.distribution is None:
             return None
         found = {}
-        for k in self.positions:
-            logs_V = np.asarray(distribution(self.path.tokens, k), dtype=np.float64)
+        for k, logs_V in self.shown.items():
             top = logs_V.max()
             found[k] = float(top + np.log(np.exp(logs_V - top).sum()))
         return found
@@ -237,3 +288,13 @@ class Examination:
             tokens[j] = token
             found.append((f"token {token} as target", tokens))
         return found
+
+
+def random_states() -> dict[str, Any]:
+    """The states of the process-wide generators, as values that can be compared; torch's only where it is loaded."""
+    states: dict[str, Any] = {"random": random.getstate()}
+    name, keys, *rest = np.random.get_state(legacy=True)
+    states["numpy.random"] = (name, np.asarray(keys).tobytes(), *rest)
+    if (torch := sys.modules.get("torch")) is not None:
+        states["torch.random"] = torch.random.get_rng_state().numpy().tobytes()
+    return states

@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import Any
 
 NUMBER = r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?)"
-SCORE = re.compile(rf"^(?P<label>.*?)\bval_loss:\s*{NUMBER}\s+val_bpb:\s*{NUMBER}(?P<rest>.*)$", re.M)
-STEP_LABEL = re.compile(r"^\s*(?:step[: ]\s*)?([0-9]+)/([0-9]+)\s*$")
+PACKING = "(?:int|quant|zlib|zstd|brotli|lzma)"
+IS, AND = r"\s*[:=]\s*", r"[\s,;|]+"  # between a name and its number, and between two of them
+SCORE = re.compile(rf"^(?P<label>.*?)\bval_loss{IS}{NUMBER}{AND}val_bpb{IS}{NUMBER}(?P<rest>.*)$", re.M)
+SCORE_TURNED = re.compile(rf"^(?P<label>.*?)\bval_bpb{IS}{NUMBER}{AND}val_loss{IS}{NUMBER}(?P<rest>.*)$", re.M)
+STEP_LABEL = re.compile(r"^\W*(?:(?:step|iter)[:= ]*)?([0-9]+)(?:/[0-9]+)?\W*$")
 PATTERNS: dict[str, str] = {
     "train_ms": rf"stopping_early:.*?train_time:\s*{NUMBER}\s*ms",
-    "train_ms_last": rf"^(?:step:)?[0-9]+/[0-9]+ .*train_time:\s*{NUMBER}\s*ms",
-    "total_bytes": rf"^Total submission size[^:\n]*:\s*{NUMBER}\s*bytes",
+    "train_s": rf"stopping_early:.*?train_time:\s*{NUMBER}\s*s\b",
+    "train_ms_last": rf"^\W*(?:step[: ]\s*)?[0-9]+(?:/[0-9]+)?\b.*train_time{IS}{NUMBER}\s*ms",
+    "train_s_last": rf"^\W*(?:step[: ]\s*)?[0-9]+(?:/[0-9]+)?\b.*train_time{IS}{NUMBER}\s*s\b",
+    "total_bytes": rf"^(?i:total (?:submission )?(?:size|bytes))[^:\n]*:\s*{NUMBER}\b",
     "code_bytes": rf"^Code size(?! \(uncompressed\))[^:\n]*:\s*{NUMBER}\s*bytes",
     "code_bytes_raw": rf"^Code size \(uncompressed\)[^:\n]*:\s*{NUMBER}\s*bytes",
-    "artifact_bytes": rf"^Serialized model (?!:)[^:\n]*(?:int|quant|zlib|zstd|brotli|lzma)[^:\n]*:\s*{NUMBER}\s*bytes",
-    "val_tokens": rf"\bval_tokens:\s*{NUMBER}|^val_loader:.*?\btokens:\s*{NUMBER}",
-    "train_shards": rf"\btrain_shards:\s*{NUMBER}",
-    "world_size": rf"\bworld_size:\s*{NUMBER}",
-    "vocab_size": rf"^\s*vocab_size:\s*{NUMBER}",
-    "seed": rf"^\s*seed:\s*{NUMBER}",
+    "artifact_bytes": rf"^(?i:serialized[ _]model[ _])[^:\n]*{PACKING}[^:\n]*:\s*{NUMBER}\s*bytes",
+    "val_tokens": rf"\bval_tokens{IS}{NUMBER}|^val_loader:.*?\btokens:\s*{NUMBER}",
+    "train_shards": rf"\btrain_shards{IS}{NUMBER}",
+    "world_size": rf"\bworld_size{IS}{NUMBER}",
+    "vocab_size": rf"(?:^|\s)vocab_size{IS}{NUMBER}",
+    "seed": rf"(?:^|\s)seed{IS}{NUMBER}",
     "eval_seconds": rf"total_eval_time:\s*{NUMBER}\s*s\b",
     "calibration_seconds": rf"collected [0-9]+ Hessians in\s*{NUMBER}\s*s",
     "precompute_seconds": rf"precompute_done elapsed=\s*{NUMBER}\s*s",
@@ -40,6 +45,7 @@ TEXT_PATTERNS = {
     "h100": r"\bH100\b",
 }
 
+CLOCKS = {"train_ms": 1000.0, "train_s": 1.0, "train_ms_last": 1000.0, "train_s_last": 1.0}
 SETTING = re.compile(r"^ {2,}([a-z][a-z_0-9]*): (\S.*)$", re.M)
 OF_A_RUN = ("seed", "run_id", "logfile", "rank", "local_rank", "artifact_dir")  # settings that may differ between seeds
 
@@ -109,7 +115,7 @@ def facts_from_log(text: str, where: str) -> Facts:
         for match in re.finditer(pattern, text, re.M):
             found[name] = number(next(group for group in match.groups() if group))
     said = {name: re.search(pattern, text, re.M) is not None for name, pattern in TEXT_PATTERNS.items()}
-    milliseconds = found.get("train_ms", found.get("train_ms_last"))
+    whole = [found[name] / unit for name, unit in CLOCKS.items() if name in found]  # minutes are too coarse to judge
     facts = Facts(where, _scores(text))
     for name in (
         "artifact_bytes",
@@ -125,7 +131,7 @@ def facts_from_log(text: str, where: str) -> Facts:
     ):
         if name in found:
             setattr(facts, name, int(found[name]))
-    facts.train_seconds = None if milliseconds is None else milliseconds / 1000
+    facts.train_seconds = whole[0] if whole else None
     facts.calibration_seconds = found.get("calibration_seconds")
     facts.precompute_seconds = found.get("precompute_seconds")
     facts.precompute_outside = said["precompute_outside"] or ("precompute_seconds" in found and _before_timer(text))
@@ -147,14 +153,17 @@ def _settings_hash(text: str) -> str | None:
 
 
 def _scores(text: str) -> list[LoggedScore]:
+    found = [(match, 2, 3) for match in SCORE.finditer(text)]
+    found += [(match, 3, 2) for match in SCORE_TURNED.finditer(text)]
     scores = []
-    for match in SCORE.finditer(text):
+    for match, of_loss, of_bpb in sorted(found, key=lambda item: item[0].start()):
         label, rest = match.group("label").strip(), match.group("rest")
         step = STEP_LABEL.match(label)
-        timed = re.search(rf"eval_time:\s*{NUMBER}\s*(ms|s)\b", rest)
+        timed = re.search(rf"eval_time{IS}{NUMBER}\s*(ms|s)\b", rest)
         seconds = number(timed.group(1)) / (1000 if timed.group(2) == "ms" else 1) if timed else None
-        loss, bpb = number(match.group(2)), number(match.group(3))
-        scores.append(LoggedScore(label, loss, bpb, int(step.group(1)) if step else None, seconds))
+        loss, bpb = number(match.group(of_loss)), number(match.group(of_bpb))
+        if loss > 0 and bpb > 0:
+            scores.append(LoggedScore(label, loss, bpb, int(step.group(1)) if step else None, seconds))
     return scores
 
 

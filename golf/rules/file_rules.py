@@ -94,7 +94,8 @@ def scored_alone(subject: Subject) -> tuple[list[float], list[float], str] | Non
     if result.error:
         return [], [], result.error
     node, seq_len = small_plan(subject)
-    net = subject.examination.path.score.__self__.net  # type: ignore[union-attr]
+    assert subject.examination is not None
+    net = subject.examination.path.watched.net
     prepared = open_folder(str(material.folder), material.tokenizer_path, require_train=False)
     entries = score_network(net, prepared, node, seq_len, torch.device("cpu"), lambda line: None)
     return [entry["bpb"] for entry in entries], result.bpb, ""

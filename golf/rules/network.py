@@ -112,7 +112,9 @@ def network_path(
     wanted = length + min(4 * stride, length) + 1 + (2 * length if learns else 0)
     stream = stream_for(net.vocab_size, wanted, tokens, bos_id, by_document)
     exact = all(parameter.dtype == torch.float32 for parameter in net.parameters())
-    per_score = (2 if learns else 1) * (len(stream) if by_document else sum(w.length for w in evaluator.windows(wanted)))
+    per_score = (2 if learns else 1) * (
+        len(stream) if by_document else sum(w.length for w in evaluator.windows(wanted))
+    )
     watched = Watched(net, evaluator, bos_id)
     plain = not hasattr(evaluator, "run") or evaluator.name == "document"
     loose = 1e-3 if exact and getattr(net, "compute_dtype", torch.float32) == torch.float32 else 0.1
@@ -132,7 +134,7 @@ def network_path(
         loose=loose,
         flips=int(np.clip(tokens_left // (8 * max(per_score, 1)), 2, 6)),
         mass_places=2 if tokens_left == MOST_TOKENS else 1,
-        mass_tokens=tokens_left if tokens_left == MOST_TOKENS else tokens_left // 4,
+        mass_tokens=0 if learns else tokens_left if tokens_left == MOST_TOKENS else tokens_left // 4,
         probe=watched.probe if learns else None,
         prediction=watched.prediction if plain else None,
         watched=watched,
@@ -141,9 +143,7 @@ def network_path(
     )
 
 
-def stream_for(
-    vocab_size: int, wanted: int, tokens: np.ndarray | None, bos_id: int, by_document: bool
-) -> np.ndarray:
+def stream_for(vocab_size: int, wanted: int, tokens: np.ndarray | None, bos_id: int, by_document: bool) -> np.ndarray:
     """The start of a stream, or random tokens; by document, with document starts where it has fewer than three."""
     drawn = np.random.default_rng(0).integers(0, vocab_size, size=wanted)
     given = tokens is not None and len(tokens) >= wanted

@@ -55,12 +55,24 @@ def namespace_prefix() -> list[str]:
 
 
 def small_plan(subject: Subject) -> tuple[dict[str, Any], int]:
-    """(eval node for a few windows, tokens per window) of a subject."""
-    seq_len = subject.config["data"]["seq_len"] if subject.config else 128
+    """(eval node for a few windows, tokens per window) of a subject; as small as its network asks for.
+
+    The cheapest protocol has to do for a large network, and without test-time training for any: what is looked at is
+    which files and addresses are opened, and whether the file alone gives the same score.
+    """
+    from golf.rules.network import UNKNOWN_WINDOW, affordable_length
+
+    seq_len = subject.config["data"]["seq_len"] if subject.config else UNKNOWN_WINDOW
     node = dict(subject.config.get("eval") or {})
-    if "_target_" not in node or "max_tokens" not in node:
-        node = {"_target_": "golf.evaluation.contiguous.Contiguous", "seq_len": 0}
-    return {**node, "max_tokens": SANDBOX_WINDOWS * (node.get("seq_len") or seq_len)}, seq_len
+    length = node.get("seq_len") or seq_len
+    if subject.examination is not None and subject.examination.path.watched is not None:
+        length = affordable_length(subject.examination.path.watched.net, length)
+    if "_target_" not in node or "max_tokens" not in node or length < (node.get("seq_len") or seq_len):
+        return {"_target_": "golf.evaluation.contiguous.Contiguous", "max_tokens": SANDBOX_WINDOWS * length}, length
+    node = {key: None if key == "ttt" else value for key, value in node.items()}
+    if str(node["_target_"]).endswith(".Adaptive"):
+        node = {"_target_": "golf.evaluation.sliding.Sliding", **{k: node[k] for k in ("seq_len", "stride", "tail")}}
+    return {**node, "max_tokens": SANDBOX_WINDOWS * length}, seq_len
 
 
 def score_in_sandbox(subject: Subject, material: Material) -> SandboxResult:
@@ -97,6 +109,7 @@ def run_inside(program: list[str], body: dict[str, Any], folder: Path) -> Sandbo
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     done = subprocess.run(

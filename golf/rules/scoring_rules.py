@@ -42,6 +42,18 @@ def unsteady(seen: Examination) -> Verdict | None:
     )
 
 
+def learned_nothing(seen: Examination) -> Verdict | None:
+    """A method that never learned in the test was not tested."""
+    if seen.path.probe is None or seen.record.get("updates") or seen.base.error is not None:
+        return None
+    return cannot_tell("the test stream is too short for this method to learn from", "audit with a smaller ttt chunk")
+
+
+def scale_of(seen: Examination) -> str:
+    """What the tests made smaller, to be said with a result."""
+    return f" (tested with {seen.path.scale})" if seen.path.scale else ""
+
+
 def moved(shifts: list[Shift], remedy: str, what: str = "score") -> Verdict:
     worst = shifts[0]
     reason = f"the {what} of target {worst.target} moves by {worst.nats:.3g} nats when {worst.what} changes"
@@ -64,12 +76,16 @@ class L1(ScoringRule):
             return moved(seen.redirected, remedy, "distribution")
         shown = "scores and distributions" if seen.redirected is not None else "scores"
         shown += " (given where documents begin)" if seen.path.keeps_documents else ""
+        if (idle := learned_nothing(seen)) is not None:
+            return idle
+        exact = seen.path.tolerance == 0
+        how = "bit-identical when later tokens change" if exact else f"within {seen.path.tolerance:g} nats"
         return passed(
-            f"{shown} before {len(seen.positions)} places stay bit-identical when later tokens change"
-            if seen.path.tolerance == 0
-            else f"{shown} before {len(seen.positions)} places stay within {seen.path.tolerance:g} nats",
+            f"{shown} before {len(seen.positions)} places stay {how}{scale_of(seen)}",
             BEHAVIOUR,
             positions=seen.positions,
+            stream_tokens=len(seen.path.tokens),
+            scale=seen.path.scale,
             distributions=seen.redirected is not None,
         )
 
@@ -91,8 +107,11 @@ class L2(ScoringRule):
             if not abs(score - expected) <= max(seen.path.loose, LOG_TOLERANCE):
                 reason = f"target {k} is scored {score:.5f} nats, its hidden prediction says {expected:.5f}"
                 return failed(reason, remedy, BEHAVIOUR, target=k, score=score, hidden=expected)
-        if seen.replays is not None:
-            return passed(f"{len(seen.replays)} scores equal predictions made with the target hidden", BEHAVIOUR)
+        if (off := off_sample(seen, remedy)) is not None:
+            return off
+        if seen.replays:
+            how = " by the state that scored them" if seen.path.probe is not None else ""
+            return passed(f"{len(seen.replays)} scores equal predictions made{how} with the target hidden", BEHAVIOUR)
         if seen.masses is None:
             return cannot_tell("neither distributions nor a vocabulary small enough to try every target", NO_PATH)
         wrong = {k: mass for k, mass in seen.masses.items() if abs(mass - 1) > MASS_TOLERANCE}
@@ -125,15 +144,39 @@ class L3(ScoringRule):
             if not abs(mass - 1) <= MASS_TOLERANCE:
                 reason = f"the scores of all {vocabulary} tokens at target {k} add up to a probability of {mass:.5g}"
                 return failed(reason, remedy, BEHAVIOUR, masses=masses)
+        if (off := off_sample(seen, remedy)) is not None:
+            return off
+        if not masses and seen.log_masses is None and seen.replays:
+            for k, (score, expected, _) in seen.replays.items():
+                if not abs(score - expected) <= max(seen.path.loose, LOG_TOLERANCE):
+                    reason = f"target {k} is scored {score:.5f} nats, a normalised prediction gives {expected:.5f}"
+                    return failed(reason, remedy, BEHAVIOUR, target=k)
+            reason = f"{len(seen.replays)} scores are those of a log-softmax over {vocabulary} tokens"
+            return passed(f"{reason}, fixed before the target", BEHAVIOUR, targets=sorted(seen.replays))
         if not masses and seen.log_masses is None:
             return cannot_tell("no distributions shown, and too large a vocabulary to try every target", NO_PATH)
         places = sorted({*masses, *(seen.log_masses or {})})
+        scored = f"all {vocabulary} tokens scored at {len(masses)}" if masses else sample_of(seen)
         return passed(
-            f"probabilities add up to 1 at {len(places)} targets over {vocabulary} tokens",
+            f"probabilities add up to 1 at {len(places)} targets over {vocabulary} tokens; {scored}",
             BEHAVIOUR,
             targets=places,
             enumerated=sorted(masses),
         )
+
+
+def off_sample(seen: Examination, remedy: str) -> Verdict | None:
+    """A failure where some token's score is not what the prediction gives it."""
+    for k, (worst, tried) in (seen.sampled or {}).items() if seen.masses is None else ():
+        if not worst <= max(seen.path.loose, LOG_TOLERANCE):
+            reason = f"of {tried} tokens scored as target {k}, one is {worst:.3g} nats off the prediction"
+            return failed(reason, remedy, BEHAVIOUR, target=k, nats=worst)
+    return None
+
+
+def sample_of(seen: Examination) -> str:
+    tried = {tried for _, tried in (seen.sampled or {}).values()}
+    return f"{max(tried)} tokens scored at {len(seen.sampled or {})}" if tried else "no token was scored in turn"
 
 
 class L4(ScoringRule):
@@ -144,7 +187,13 @@ class L4(ScoringRule):
 
     def examine(self, seen: Examination, subject: Subject) -> Verdict:
         if seen.masses is None:
-            return cannot_tell("the vocabulary is too large to score every token in turn", NO_PATH)
+            fixed = L3().examine(seen, subject)
+            if fixed.outcome == "cannot tell" or (seen.sampled is None and not seen.replays):
+                return cannot_tell("the vocabulary is too large to score every token in turn", NO_PATH)
+            if fixed.outcome == "fail":
+                return fixed
+            how = sample_of(seen) if seen.sampled else f"{len(seen.replays or {})} scores"
+            return passed(f"the vocabulary is too large for all; {how}, as one distribution over tokens", BEHAVIOUR)
         for k, mass in seen.masses.items():
             if not abs(mass - 1) <= MASS_TOLERANCE:
                 remedy = "sum a byte model over the tokens that begin with each byte; do not spread tokens over bytes"
@@ -168,14 +217,18 @@ class L5(ScoringRule):
             return moved(seen.flipped, "score a chunk, write it to the ledger, and only then adapt on it")
         if seen.base.state is not None and len(set(seen.base.state)) == 1 and seen.repeats == 0:
             return passed("nothing that lives between scores changed while scoring", BEHAVIOUR, adapts=False)
-        if seen.redirected is None and seen.masses is None:
+        if (idle := learned_nothing(seen)) is not None:
+            return idle
+        if seen.redirected is None and seen.masses is None and not seen.replays:
             return cannot_tell(
                 "later tokens do not move scores, but whether the target moves its own could not be tried", NO_PATH
             )
         own = L3().examine(seen, subject)
         if own.outcome == "fail":
             return failed(f"state may have seen the target: {own.reason}", own.remedy, BEHAVIOUR)
-        return passed("state changes, and no score depends on its own or a later token", BEHAVIOUR, adapts=True)
+        updates = seen.record.get("updates")
+        said = f" ({updates} updates in the test{scale_of(seen).replace(' (', '; ').rstrip(')')})" if updates else ""
+        return passed(f"state changes, and no score depends on its own or a later token{said}", BEHAVIOUR, adapts=True)
 
 
 class L6(ScoringRule):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from golf.rules.packed_code import unpacked_source
 from golf.rules.rule import MAINTAINERS, OPEN, README, Rule
 from golf.rules.verdict import RECORD, Verdict, cannot_tell, failed, not_applicable, passed
 
@@ -120,6 +121,8 @@ class L21(Rule):
             return cannot_tell("no code is here", "audit a run folder or a submission folder with train_gpt.py")
         script = subject.code[0]
         helpers = [path for path in sorted(script.parent.rglob("*")) if path.suffix in CODE_SUFFIXES and path != script]
+        text = script.read_text(encoding="utf-8", errors="replace")
+        helpers = [path for path in helpers if path.suffix != ".sh" or path.name in text]  # a launch script is no code
         imported = local_imports(script)
         if imported or (helpers and subject.kind == "submission"):
             names = sorted({*imported, *(str(path.relative_to(script.parent)) for path in helpers)})
@@ -139,13 +142,14 @@ def local_imports(script: Path) -> list[str]:
 
 
 def imports_of(script: Path) -> set[str] | None:
-    """Top-level names that a script imports; None if it is not readable Python."""
+    """Top-level names that a script imports, packed source included; None if it is not readable Python."""
+    text = script.read_text(encoding="utf-8", errors="replace")
     try:
-        tree = ast.parse(script.read_text(encoding="utf-8", errors="replace"))
-    except SyntaxError:
+        trees = [ast.parse(source) for source in (text, unpacked_source(text)) if source is not None]
+    except (SyntaxError, ValueError):
         return None
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -165,7 +169,8 @@ class L18(Rule):
         names = imports_of(subject.code[0])
         if names is None:
             return failed(f"{subject.code[0].name} is not valid Python", "ship a script that runs", RECORD)
-        if packs_itself(subject.code[0], names):
+        inside = unpacked_source(subject.code[0].read_text(encoding="utf-8", errors="replace"))
+        if inside is None and packs_itself(subject.code[0], names):
             return cannot_tell(
                 f"{subject.code[0].name} unpacks itself: its imports are not readable without running",
                 "audit the readable script",
@@ -182,7 +187,9 @@ class L18(Rule):
                 f"imports {', '.join(unknown)} without declaring them", "list them in requirements.txt", RECORD
             )
         programs = sorted(names & set(EXTERNAL_PROGRAMS))
-        note = f"; {', '.join(programs)} can start programs: look at what" if programs else ""
+        packed = "" if inside is None else f" (read from its packed source, {len(inside.encode()):,} bytes)"
+        note = packed
+        note += f"; {', '.join(programs)} can start programs: look at what" if programs else ""
         return passed(
             f"imports {', '.join(foreign) or 'nothing'} beside the standard library{note}",
             RECORD,

@@ -34,6 +34,7 @@ class PhasedTtt:
         return sorted({end for end in ends if end})  # fewer documents than phases: a phase that has none is left out
 
     def run(self, session: Any, seq_len: int) -> None:
+        """Score and learn, phase by phase; after the last batch nothing is learned."""
         spans = session.documents()
         batches = self.lora.batches(spans)
         self.lora.expect(session, batches[session.rank :: session.world])
@@ -50,8 +51,8 @@ class PhasedTtt:
             scored += sum(len(batch) for batch in this_round)
             if boundaries and scored >= boundaries[0]:
                 boundary = boundaries.pop(0)
-                if not session.may_learn(together=True):
-                    continue
+                if round_first + session.world >= len(batches) or not session.may_learn(together=True):
+                    continue  # nothing is left to score, or no time to learn
                 session.share_coverage()
                 self.learn(session, self.shortest(batches[: round_first + session.world], boundary), seq_len)
                 slots.restart()

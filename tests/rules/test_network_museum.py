@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from golf.ttt.phased import PhasedTtt
 from golf.ttt.sgd import SgdTtt
 
 VOCABULARY = 64
-RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L10", "L27")
+RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L9", "L10", "L11", "L27", "H3")
 SGD = {"chunk_tokens": 16, "learning_rate": 0.1, "epochs": 2, "batch_sequences": 2}
 LORA = {"chunk": 8, "learning_rate": 0.05, "batch_documents": 4, "rank": 4}
 
@@ -61,7 +62,7 @@ PROTOCOLS = {
     "document": DocumentIsolated(16),
     "sgd": Adaptive(16, 4, ttt=SgdTtt(**SGD)),
     "lora": Adaptive(16, 4, ttt=LoraTtt(**LORA)),
-    "phased": Adaptive(16, 4, ttt=PhasedTtt(LoraTtt(**LORA), SgdTtt(**SGD), documents=2, phases=2)),
+    "phased": Adaptive(16, 4, ttt=PhasedTtt(LoraTtt(**LORA | {"batch_documents": 1}), SgdTtt(**SGD), 2, 2)),
 }
 
 
@@ -69,7 +70,10 @@ PROTOCOLS = {
 def test_golfs_own_protocols_are_not_flagged(name, outcomes):
     found = outcomes(subject_of(network(), evaluator_of(PROTOCOLS[name])), *RULES)
     assert "fail" not in found.values(), found
-    assert found["L1"] == found["L6"] == found["L7"] == found["L27"] == "pass"
+    assert found["L1"] == found["L6"] == found["L7"] == found["L27"] == found["H3"] == "pass"
+    learns = name in ("sgd", "lora", "phased")
+    assert {found[rule] for rule in ("L2", "L3", "L4", "L5")} == {"pass"}  # of the state that scored, where it learns
+    assert found["L9"] == found["L11"] == ("pass" if learns else "not applicable")
 
 
 class Bidirectional(nn.Module):
@@ -206,6 +210,218 @@ class LearnsTheWindow(ReachesBehind):
 def test_a_fault_of_test_time_training_is_caught(method, rules, outcomes):
     evaluator = evaluator_of(Adaptive(16, 4, ttt=method))
     assert outcomes(subject_of(network(), evaluator), *rules) == dict.fromkeys(rules, "fail")
+
+
+class LearnsToTheEnd(LearnsFirst):
+    """Sound scores, and then one more update that nothing can gain from (no guard for the last chunk)."""
+
+    def run(self, session, seq_len, windows):
+        optimizer = torch.optim.SGD(session.model.parameters(), lr=0.01)
+        for window in windows:
+            session.score([[window]])
+            span = session.scored_tokens(window.start, window.length + 1)
+            with session.adapting():
+                session.model(span[None, :-1], span[None, 1:]).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+class WarmsUp(LearnsFirst):
+    """A step of the optimizer on validation tokens before the first score, with the weights put back after it."""
+
+    def run(self, session, seq_len, windows):
+        kept = {name: value.clone() for name, value in session.model.state_dict().items()}
+        span = torch.from_numpy(session._tokens[:17].astype(np.int64))
+        optimizer = torch.optim.SGD(session.model.parameters(), lr=0.1)
+        with torch.enable_grad():
+            session.model(span[None, :-1], span[None, 1:]).backward()
+        optimizer.step()  # outside of `adapting`: the ledger does not know of it
+        session.model.load_state_dict(kept)
+        session.score([[window] for window in windows])
+        with session.adapting():
+            pass
+
+
+class Repeats(LearnsFirst):
+    """Two epochs on what is scored, in another word than a setting."""
+
+    epochs = 2
+
+    def run(self, session, seq_len, windows):
+        optimizer = torch.optim.SGD(session.model.parameters(), lr=0.01)
+        for number, window in enumerate(windows):
+            session.score([[window]])
+            for _ in range(self.epochs if number < len(windows) - 1 else 0):
+                span = session.scored_tokens(window.start, window.length + 1)
+                with session.adapting():
+                    optimizer.zero_grad()
+                    session.model(span[None, :-1], span[None, 1:]).backward()
+                    optimizer.step()
+
+
+class Once(Repeats):
+    epochs = 1
+
+
+class Draws(LearnsFirst):
+    """Windows in a random order within the ledger's, drawn from the generator that training draws from (#1798)."""
+
+    def run(self, session, seq_len, windows):
+        torch.randperm(len(windows))
+        np.random.default_rng(0).permutation(len(windows))  # a generator of its own: fine
+        session.score([[window] for window in windows])
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "outcome"),
+    [
+        (LearnsToTheEnd(), "L9", "fail"),
+        (WarmsUp(), "L11", "fail"),
+        (Repeats(), "L8", "fail"),
+        (Once(), "L8", "pass"),
+        (Once(), "L9", "pass"),
+        (Once(), "L11", "pass"),
+        (Draws(), "H3", "fail"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_what_happens_around_the_scores_is_seen(method, rule, outcome, outcomes):
+    found = outcomes(subject_of(Causal(), evaluator_of(Adaptive(16, 4, ttt=method))), rule)
+    assert found == {rule: outcome}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_steps_per_chunk_are_counted_by_watching(steps, outcomes):
+    evaluator = evaluator_of(Adaptive(16, 4, ttt=LoraTtt(**LORA, targets=("head", "o"), grad_steps=steps)))
+    assert outcomes(subject_of(network(), evaluator), "L8") == {"L8": "pass" if steps == 1 else "fail"}
+
+
+class SharpensWhileLearning(Causal):
+    """Sound as long as it stands still: once weights have moved, losses are of logits that know the target."""
+
+    def forward(self, ids_BT, targets_BT=None, reduction="mean"):
+        logits_BTV = super().forward(ids_BT)
+        if targets_BT is None:
+            return logits_BTV
+        moved = (self.head.bias - self.start).abs().sum()
+        logits_BTV = logits_BTV + F.one_hot(targets_BT, VOCABULARY) * (moved > 0)
+        return F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction=reduction)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("start", self.head.bias.detach().clone())
+
+
+def test_a_leak_that_only_a_learned_state_has_is_caught(outcomes):
+    """The distribution is asked of the state that scored, in the middle of test-time training (not of the first)."""
+    rules = ("L2", "L3", "L5")
+    large = subject_of(SharpensWhileLearning(), evaluator_of(Adaptive(16, 4, ttt=Once())))
+    large.given_path = replace(large.given_path, mass_tokens=0)  # a vocabulary too large to try
+    assert outcomes(large, *rules) == dict.fromkeys(rules, "fail")
+    sound = subject_of(Causal(), evaluator_of(Adaptive(16, 4, ttt=Once())))
+    sound.given_path = replace(sound.given_path, mass_tokens=0)
+    assert outcomes(sound, *rules, "L4") == dict.fromkeys((*rules, "L4"), "pass")
+
+
+def test_a_large_vocabulary_is_sampled(outcomes):
+    for net, outcome in ((HelpsItself(), "fail"), (Causal(), "pass")):
+        subject = subject_of(net, Contiguous(16))
+        subject.given_path = replace(subject.given_path, mass_tokens=0)
+        assert outcomes(subject, "L3", "L4") == {"L3": outcome, "L4": outcome}
+        assert subject.examination.masses is None
+        assert min(tried for _, tried in subject.examination.sampled.values()) > 30
+
+
+class ReadsAhead(nn.Module):
+    """A part in the middle of the network that gets the next token from a closure, behind every interface."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        net.table.register_forward_hook(self.keep)
+        self.scale, self.ahead = nn.Parameter(torch.ones(())), None
+
+    def keep(self, module, inputs, output):
+        self.ahead = F.pad(inputs[0][:, 1:], (0, 1))
+
+    def forward(self, x_BTD):
+        return x_BTD * self.scale + 0.01 * torch.sin(self.ahead[..., None].float())
+
+
+class HiddenInAPart(Causal):
+    """The leak sits in a module of its own, fed by a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = ReadsAhead(self)
+
+    def mix(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        return self.part(super().mix(x_BTD))
+
+
+class RemembersTargets(Causal):
+    """A cache on the class keeps the targets of the windows that were scored, keyed by what came before."""
+
+    seen: dict[tuple[int, ...], int] = {}  # noqa: RUF012
+
+    def forward(self, ids_BT, targets_BT=None, reduction="mean"):
+        logits_BTV = super().forward(ids_BT)
+        if targets_BT is None:
+            return logits_BTV
+        logits_BTV = logits_BTV.clone()
+        for row, ids in enumerate(ids_BT.tolist()):
+            for place in range(1, len(ids)):
+                key = (ids[place - 1], ids[place])
+                if key in self.seen:
+                    logits_BTV[row, place, self.seen[key]] += 3.0
+                self.seen[key] = int(targets_BT[row, place])
+        return F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("net", "rules"), [(HiddenInAPart(), ("L1", "L2")), (RemembersTargets(), ("L27",))], ids=["part", "class"]
+)
+def test_a_leak_behind_a_boundary_is_caught(net, rules, outcomes):
+    assert outcomes(subject_of(net, Contiguous(16)), *rules) == dict.fromkeys(rules, "fail")
+
+
+@pytest.mark.parametrize(("draws", "same"), [(False, True), (True, False)])
+def test_validation_cadence_and_data_order(draws, same, outcomes):
+    """#1798: training that draws its order from the process-wide generator, with and without validation in between."""
+    method = Draws() if draws else Once()
+    subject = subject_of(Causal(), evaluator_of(Adaptive(16, 4, ttt=method)))
+
+    def order(validate_every: int) -> list[int]:
+        torch.manual_seed(3)
+        drawn = []
+        for step in range(4):
+            if validate_every and step % validate_every == 0:
+                subject.given_path.score(subject.given_path.tokens)
+            drawn.append(int(torch.randint(1000, ())))
+        return drawn
+
+    assert (order(1) == order(0)) is same
+    assert outcomes(subject, "H3") == {"H3": "pass" if same else "fail"}
+
+
+class SmearInsideOfTheTable(nn.Module):
+    """The embedding itself mixes in the token before (no module is called smear), document starts included."""
+
+    def __init__(self, table: nn.Module):
+        super().__init__()
+        self.table, self.logits = table, table.logits
+
+    def forward(self, ids_BT):
+        x_BTD = self.table(ids_BT)
+        return x_BTD + 0.1 * F.pad(x_BTD[:, :-1], (0, 0, 1, 0))
+
+
+def test_a_smear_without_a_name_is_caught(outcomes):
+    net = network()
+    assert outcomes(subject_of(net, Contiguous(16)), "L12") == {"L12": "pass"}
+    net.tok_emb = SmearInsideOfTheTable(net.tok_emb)
+    assert outcomes(subject_of(net, Contiguous(16)), "L12") == {"L12": "fail"}
+    hashed = network("model/bigram=hash_a")
+    assert outcomes(subject_of(hashed, Contiguous(16)), "L12") == {"L12": "pass"}
 
 
 @pytest.mark.parametrize("gate", ["channel_a", "channel_b", "input_gate"])
