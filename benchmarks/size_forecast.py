@@ -31,8 +31,8 @@ from golf.size.plan import composed, plan_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "size_forecast.json"
-TOKENS, FORECASTS = 409_600, 8
-EXPERIMENT = ["experiment=demo", f"budget.max_tokens={TOKENS}", "hardware.compile=false"]
+FORECASTS = 8
+EXPERIMENT = ["experiment=demo", "hardware.compile=false", "hardware.threads=1"]
 TRAININGS = {
     "int8_rows + zlib": [],
     "int6_deviation_rows + brotli": ["quant=int6_rows", "quant.matrix=int6_deviation_rows", "codec=brotli"],
@@ -70,15 +70,15 @@ def records() -> dict:
     }
 
 
-def training(overrides: list[str]) -> dict:
+def training(overrides: list[str], tokens: int) -> dict:
     """A short run: the forecasts before and during it, and what was packed; before it, a past run half as long."""
     with tempfile.TemporaryDirectory() as temporary:
         library = Path(temporary) / "runs"
-        past = [f"budget.max_tokens={TOKENS // 2}", "seed=1"]
-        trained(library / "demo" / "past", [*overrides, *past])
+        trained(library / "demo" / "past", [*overrides, f"budget.max_tokens={tokens // 2}", "seed=1"])
+        overrides = [*overrides, f"budget.max_tokens={tokens}"]
         config, option = composed([*EXPERIMENT, *overrides])
         alone, refined = (plan_of(config, option, runs)["artifact_bytes"] for runs in (None, library))
-        steps = TOKENS // config["data"]["tokens_per_step"]
+        steps = tokens // config["data"]["tokens_per_step"]
         callback = ["callbacks=size_forecast", f"callbacks.size_forecast.every_steps={steps // FORECASTS}"]
         run = library / "demo" / "run"
         trained(run, [*overrides, *callback])
@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", action="store_true")
     parser.add_argument("--training", action="store_true")
+    parser.add_argument("--tokens", type=int, default=409_600, help="of the trainings")
     asked = parser.parse_args()
     both = asked.records == asked.training
     torch.set_num_threads(1)
@@ -121,8 +122,12 @@ def main() -> None:
     found = records() if both or asked.records else kept
     if both or asked.training:
         what = "forecasts before and during a short training of the demo's network against the packed artifact"
-        runs = {name: training(overrides) for name, overrides in TRAININGS.items()}
-        during = {"what": what, **stamp("python benchmarks/size_forecast.py --training"), "runs": runs}
+        runs = {name: training(overrides, asked.tokens) for name, overrides in TRAININGS.items()}
+        during = {
+            "what": what,
+            **stamp(f"python benchmarks/size_forecast.py --training --tokens {asked.tokens}"),
+            "runs": runs,
+        }
     RESULT.write_text(json.dumps({**found, "training": during}, indent=1) + "\n", encoding="utf-8")
 
 

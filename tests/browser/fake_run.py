@@ -78,6 +78,36 @@ def summary_of(name: str = "demo", exports: bool = False) -> dict[str, Any]:
     return summary
 
 
+FIT = {
+    "target_bytes": 15_980_000,
+    "fits": True,
+    "scored_on": "last 65,536 targets of the training split, contiguous windows of 1,024 tokens",
+    "rungs": [
+        {"rung": "as asked", "total_bytes": 16_123_456, "relative_mse": 2e-4, "bpb": 1.8346, "delta_bpb": 0.0},
+        {
+            **{"rung": "clip", "change": "clips x 1.0375", "total_bytes": 15_979_001},
+            **{"relative_mse": 2.2e-4, "bpb": 1.8349, "delta_bpb": 0.0003},
+        },
+    ],
+}
+
+
+def sensitivity() -> dict[str, Any]:
+    """Return the table of sensitivities of a quantised network of six blocks."""
+    lines = []
+    for place in range(24):
+        name = f"blocks.{place // 4}.{('attn.c_q', 'attn.proj', 'mlp.fc', 'mlp.proj')[place % 4]}.weight"
+        harm = 4e-4 * math.exp(-place / 6)
+        lines.append(
+            {
+                **{"name": name, "kind": "codes", "elements": 36_864, "mse": harm / 50, "relative_mse": harm},
+                **{"hessian_error": harm * 3, "relative_hessian_error": harm / 2, "clipped": 1e-3},
+                **{"entropy_bits": 4.9, "bytes": 22_964, "payload_bytes": 37_248, "delta_bpb": harm - 2e-5},
+            }
+        )
+    return {"scored_on": FIT["scored_on"], "bpb": 1.8321, "delta_bpb": 0.0025, "tensors": lines, "notes": []}
+
+
 def metric_lines(steps: int, every: int = 1, validate_every: int = 100) -> list[str]:
     """Return the lines of metrics.jsonl of a run of so many steps."""
     noise = random.Random(7)
@@ -139,4 +169,6 @@ def write_run(folder: Path, steps: int = 1_180, every: int = 5, name: str = "dem
         (place / "manifest.json").write_text(json.dumps({"stage": stage, "seconds": seconds, "status": "done"}))
     (folder / "artifact" / "default").mkdir(parents=True)
     (folder / "artifact" / "default" / "model.golf").write_bytes(b"GOLF" + bytes(5000))
+    (folder / "artifact" / "default" / "sensitivity.json").write_text(json.dumps(sensitivity()))
+    (folder / "artifact" / "default" / "fit.json").write_text(json.dumps(FIT))
     return folder

@@ -78,6 +78,10 @@ def test_complete_run_shows_every_part(tmp_path):
     assert "python train.py experiment=demo seed=1337" in text
     assert "moved 24 · tensors 24" in text
     assert "1 of 3 had no effect." in text
+    assert "15,979,001" in text
+    assert "It fits. 15,980,000 bytes were allowed, code included." in text
+    assert text.count("blocks.5.mlp.proj") == 3  # its bar, the bar's title and the table
+    assert "+0.00038" in text
     assert [a["data-chart"] for a in page.tagged("figure", **{"data-chart": ""}) if a.get("data-chart")] == [
         "loss",
         "bpb",

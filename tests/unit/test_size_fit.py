@@ -14,11 +14,12 @@ from golf.codec.artifact import artifact_bytes
 from golf.config.build import build
 from golf.config.codec_checks import codec_package
 from golf.config.command import check_command
-from golf.errors import LimitExceeded, UserError
+from golf.errors import UserError
 from golf.models.exported import exported_network
 from golf.quant.cheapest import CheapestCodes
 from golf.quant.formats import FORMAT_NAMES, format_named
 from golf.size.fit import FitLadder, Fitting, first_within
+from golf.size.ranking import frozen
 from golf.size.rungs import fewer_bits, format_of, node_of, widened
 
 QUANT = {
@@ -52,6 +53,9 @@ def climbed(target: int, rungs: tuple[str, ...], **options):
     size = len(artifact_bytes(state, exported_network(MODEL), {}, build(fitted.codec))[0]) + 100
     assert size == fitted.rows[-1]["total_bytes"]
     assert fitted.fits == (size <= target)
+    for row in fitted.rows:
+        assert sum(row["bytes_by_class"].values()) == row["total_bytes"]
+        assert row["bytes_by_class"]["code"] == 100
     assert config["quant"] is QUANT
     return fitted, lines
 
@@ -130,6 +134,7 @@ def test_algorithms_are_changed_by_their_own_arguments():
 def test_wrong_options_are_one_line():
     for options, words in (
         ({"margin_bytes": -1}, "fit.margin_bytes=-1"),
+        ({"score_tokens": -1}, "fit.score_tokens=-1"),
         ({"rungs": ["clips"]}, "'clips' is not known"),
         ({"codecs": ["rar"]}, "'rar' is not known"),
         ({"widest_clip": 0.5}, "fit.widest_clip=0.5"),
@@ -167,11 +172,54 @@ def test_export_until_it_fits_and_what_cannot(smoke_run, monkeypatch):
     assert table["target_bytes"] == limit - 2000
     assert packed["total_bytes"] == table["rungs"][-1]["total_bytes"] <= limit - 2000
     assert packed["limit_bytes"] == limit
-    small = ("submission=false", "fit.margin_bytes=0", "budget.limit_bytes=3000", "fit.rungs=[codec,clip]")
-    with pytest.raises(LimitExceeded, match="cannot be made to fit"):
-        exported(smoke_run, monkeypatch, *quant, *small, "export=never")
-    assert not json.loads((smoke_run.path / "artifact" / "never" / "fit.json").read_text())["fits"]
-    assert LimitExceeded("x").exit_code == 3
+    assert "training split" in table["scored_on"]
+    assert table["rungs"][0]["delta_bpb"] == 0
+    assert all(row["bpb"] > 0 for row in table["rungs"])
+    summary = json.loads((smoke_run.path / "summary.json").read_text())
+    assert summary["fits"]["fitted"]["rungs"] == table["rungs"]
+    page = (smoke_run.path / "report.html").read_text()
+    assert all(f"{row['total_bytes']:,}" in page for row in table["rungs"])
+
+
+def test_export_that_cannot_fit_is_exit_code_3_with_bytes_by_class(smoke_run, script_here):
+    overrides = ("quant=int8_rows", "quant.small_numel=500", "codec=zlib", "submission=false", "through=verify")
+    small = ("fit.margin_bytes=0", "budget.limit_bytes=3000", "fit.rungs=[clip]", "fit.score_tokens=64")
+    done = script_here("export", f"run={smoke_run.path}", *overrides, *small, "export=never", tiny=False)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert "cannot be made to fit" in line
+    table = json.loads((smoke_run.path / "artifact" / "never" / "fit.json").read_text())
+    assert not table["fits"]
+    for name, size in table["rungs"][-1]["bytes_by_class"].items():
+        assert f"{name} {size:,}" in line
+    for row in table["rungs"]:  # every rung was printed with its bytes and its Δ BPB
+        assert f"{row['total_bytes']:,}" in done.stdout
+        assert f"{row['delta_bpb']:+.4f}" in done.stdout
+    assert json.loads((smoke_run.path / "summary.json").read_text())["fits"]["never"]["fits"] is False
+    assert "It does not fit" in (smoke_run.path / "report.html").read_text()
+    wide = script_here("export", f"run={smoke_run.path}", "fit.margin_bytes=16000000", tiny=False)
+    assert (wide.returncode, "fit.margin_bytes=16000000 leaves nothing" in wide.stderr) == (2, True)
+    negative = script_here("export", f"run={smoke_run.path}", "fit.margin_bytes=-1", tiny=False)
+    assert (negative.returncode, "fit.margin_bytes=-1 must be at least 0" in negative.stderr) == (2, True)
+
+
+def test_a_mixed_plan_keeps_its_choice_while_it_is_made_to_fit():
+    mixed = {"_target_": "golf.quant.mixed.TraceRanked", "fine": "int8_absmax_rows", "keep": 2}
+    plan = {**QUANT, "matrix": "int6_rows", "overrides": {}, "mixed": mixed}
+    weights = {f"b{n}": torch.randn(64, 96) for n in range(4)}
+    roles, hessians = dict.fromkeys(weights, "matrix"), {"b1": torch.eye(96), "b3": torch.eye(96) * 2}
+    before, after = (
+        {name: stored.format.bits for name, stored in build(node).quantise(weights, roles, hessians).tensors.items()}
+        for node in (plan, frozen(plan, weights, roles, hessians))
+    )
+    assert before == after == {"b0": 6, "b1": 8, "b2": 6, "b3": 8}
+    grids = {"_target_": "golf.quant.bit_allocation.BitAllocation", "grids": ["int7_rows", "int5_rows"]}
+    by_error = {**plan, "mixed": {**grids, "average_bits": 6.0}}
+    chosen = build(by_error).routes(weights, roles, hessians)
+    kept = build(frozen(by_error, weights, roles, {**hessians, "b0": torch.eye(96) * 1e6}))
+    assert {t.bits for t in chosen.values()} == {5, 7}
+    assert kept.routes(weights, roles)["b0"].bits == 7  # its inputs are the largest
+    assert frozen(QUANT, weights, roles, hessians) is QUANT
 
 
 def test_a_codec_without_its_package_is_refused_before_training(monkeypatch, capsys):
