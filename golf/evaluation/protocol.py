@@ -121,6 +121,7 @@ def evaluate(
     limit_seconds: float = 0.0,
     compiled: bool = False,
     breakdown: Any = None,
+    identify: bool = True,
 ) -> Evaluation:
     """Score `tokens` with `model(ids_BT, targets_BT, reduction="none") -> nll_BT` under a protocol.
 
@@ -128,6 +129,7 @@ def evaluate(
     numbers of targets. With world > 1 the result is this rank's part; with `sum_over_ranks` (sums a tensor over ranks)
     it is the whole. bos_id: begins documents, for protocols that know them. limit_seconds: 0 = no limit.
     compiled: compile the shapes of batches that are worth it. breakdown: is told of every loss (`Breakdown`).
+    identify: hash the weights that score, for the record (the referee, which scores the same file often, does not).
     An evaluator with `run(session)` goes its own way; the others are their windows.
     """
     if len(tokens) - 1 < evaluator.seq_len:
@@ -156,8 +158,9 @@ def evaluate(
         breakdown,
         byte_table if hasattr(byte_table, "boundary") else None,
     )
-    session.identify_model()
-    session.note_state("start")
+    if identify:
+        session.identify_model()
+        session.note_state("start")
     modules_training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -173,7 +176,8 @@ def evaluate(
             mine: Any = rank_share(batches, rank, world, evaluator.interleaved)
             session.expect(mine.num_targets)
             session.score(mine)
-        session.note_state("end")
+        if identify:
+            session.note_state("end")
     finally:
         for module, training in modules_training:
             module.training = training

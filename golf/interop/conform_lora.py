@@ -20,15 +20,17 @@ FIRST_ADAPTER = r"(\d+) adapters? were created before"
 
 
 class DrawnByRule:
-    """A by the vectors' rule: linear k of the listed order gets default_rng([0, base + 1000 n + k])."""
+    """A by the vectors' rule: linear k of the listed order gets default_rng([s, base + m n + k]), as `m*n` says."""
 
     LISTED: Mapping[str, str] = {"lm_head_lora": "head"}
 
     def __init__(self, rule: str, linears: Sequence[str], created: int = 0):
-        found = re.search(r"default_rng\(\[0, ?(\d+)", rule)
+        found = re.search(r"default_rng\(\[(\d+), ?(\d+)([^\]]*)\]", rule)
         if found is None:
             raise UnsupportedNetwork(f"rule for the adapters' A: {rule[:80]}")
-        self.base, self.per_adapter = int(found[1]), "n" in re.findall(r"\[0, ?([^\]]*)\]", rule)[0]
+        self.stream, self.base = int(found[1]), int(found[2])
+        per_adapter = re.search(r"(?:(\d+) ?\* ?)?\bn\b", found[3])
+        self.per_adapter = int(per_adapter[1] or 1) if per_adapter else 0
         self.created = created
         self.order = [self.ours(name) for name in linears]
         self.seen: set[str] = set()
@@ -44,8 +46,8 @@ class DrawnByRule:
         if name in self.seen:  # the first linear again: another adapter
             self.seen, self.created = set(), self.created + 1
         self.seen.add(name)
-        seed = self.base + (1000 * self.created if self.per_adapter else 0) + self.order.index(name)
-        draws = np.random.default_rng([0, seed]).random((rank, inputs), dtype=np.float32)
+        seed = self.base + self.per_adapter * self.created + self.order.index(name)
+        draws = np.random.default_rng([self.stream, seed]).random((rank, inputs), dtype=np.float32)
         start = (2.0 * draws - 1.0) / np.float32(inputs**0.5)
         return torch.from_numpy(start.astype(np.float32)).expand(documents, rank, inputs)
 
@@ -63,29 +65,53 @@ def check_lora(case: TttCase) -> list[Check]:
     from golf.ttt.lora import LoraTtt
 
     settings = case.settings
+    seq_len = one_of(settings, "eval_seq_len", "ttt_eval_seq_len")
+    batches = case.case.get("batches_in_processing_order")
     method = LoraTtt(
         targets=targets_of(case.case["lora_linears"]),
-        rank=settings["rank"],
-        chunk=settings["chunk"],
-        context=settings["eval_seq_len"],
-        batch_documents=settings["batch_docs"],
-        order="shortest_first",
-        learning_rate=settings["lr"],
-        betas=settings["betas"],
-        epsilon=settings["adam_eps"],
-        per_visit=False,
+        rank=one_of(settings, "rank", "lora_rank", "ttt_lora_rank"),
+        alpha=case.case.get("lora_alpha") or one_of(settings, "alpha", "ttt_lora_alpha", default=0.0),
+        chunk=one_of(settings, "chunk", "chunk_size", "ttt_chunk_size"),
+        context=one_of(settings, "ttt_eval_seq_len", "eval_seq_len"),
+        batch_documents=one_of(settings, "batch_docs", "batch_size", "ttt_batch_size"),
+        order="longest_first" if batches else "shortest_first",
+        learning_rate=one_of(settings, "lr", "lora_lr", "ttt_lora_lr"),
+        betas=settings.get("betas") or (settings["ttt_beta1"], settings["ttt_beta2"]),
+        epsilon=one_of(settings, "adam_eps", default=1e-10),
+        weight_decay=one_of(settings, "weight_decay", "ttt_weight_decay", default=0.0),
+        grad_steps=one_of(settings, "grad_steps", "ttt_grad_steps", default=1),
+        warm_start=bool(one_of(settings, "warm_start", "ttt_warm_start_a", default=False)),
+        per_visit=bool(batches),  # scripts of April have an adapter for every visit of a looped block
     )
     method.draw = DrawnByRule(case.case["lora_A"], case.case["lora_linears"])
     order = Order()
-    result = case.evaluate(method, settings["eval_seq_len"], listener=order.listen(method))
-    method.learning_rate = 0.0
-    plain = case.evaluate(method, settings["eval_seq_len"])
-    return [
-        *document_checks(case, order, case.case["document_processing_order"]),
+    result = case.evaluate(method, seq_len, listener=order.listen(method))
+    checks = [
+        *document_checks(case, order, batches or case.case["document_processing_order"]),
         case.check("nll", max_difference(by_document(case, result), case.expected), NLL_TOLERANCE),
         case.check("mean_loss", abs(result.nats_per_token - case.case["mean_loss"]), MEAN_TOLERANCE),
-        case.check("mean_loss_with_lr_0", abs(plain.nats_per_token - case.case["mean_loss_with_lr_0"]), MEAN_TOLERANCE),
     ]
+    if "bpb" in case.case:
+        checks.append(case.check("bpb", abs(result.bpb - case.case["bpb"]), MEAN_TOLERANCE))
+    for quantity in ("mean_loss_with_lr_0", "mean_loss_without_any_training"):
+        if quantity in case.case:
+            method.learning_rate = 0.0
+            plain = case.evaluate(method, seq_len)
+            error = abs(plain.nats_per_token - case.case[quantity])
+            checks.append(case.check(quantity, error, MEAN_TOLERANCE))
+    return checks
+
+
+def one_of(settings: Mapping[str, Any], *names: str, default: Any = None) -> Any:
+    """A setting under the first of several synonyms that is there.
+
+    Raises:
+        UnsupportedNetwork: none of them is, and nothing can stand in for it.
+    """
+    found = next((settings[name] for name in names if name in settings), default)
+    if found is None:
+        raise UnsupportedNetwork(f"a case without {names[0]} among its settings ({', '.join(sorted(settings))[:80]})")
+    return found
 
 
 class Order:
@@ -176,8 +202,10 @@ def phased_method(case: TttCase, first_adapter: int) -> Any:
         order="longest_first",
         learning_rate=settings["ttt_lora_lr"],
         betas=(settings["ttt_beta1"], settings["ttt_beta2"]),
+        epsilon=settings.get("ttt_adam_eps", 1e-10),
         weight_decay=settings["ttt_weight_decay"],
-        warm_start=True,
+        grad_steps=settings.get("ttt_grad_steps", 1),
+        warm_start=bool(settings.get("ttt_warm_start_a", True)),
     )
     lora.draw = DrawnByRule(case.case["lora_A"], case.case["lora_linears"], first_adapter)
     sgd = SgdTtt(
@@ -194,7 +222,7 @@ def phased_method(case: TttCase, first_adapter: int) -> Any:
 
 def refuse_unused(settings: Mapping[str, Any]) -> None:
     """Switches of the script that golf has no option for, where they are set."""
-    for key, neutral in (("ttt_optimizer", "adam"), ("ttt_grad_steps", 1), ("global_ttt_warmup_chunks", 0)):
+    for key, neutral in (("ttt_optimizer", "adam"), ("global_ttt_warmup_chunks", 0)):
         if settings.get(key, neutral) != neutral:
             raise UnsupportedNetwork(f"{key}={settings[key]}")
     if settings.get("val_doc_fraction", 1.0) != 1.0 or settings.get("ttt_eval_batches"):

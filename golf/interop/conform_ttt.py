@@ -53,7 +53,8 @@ def check_case(vector: str, name: str, spec: Mapping[str, Any], arrays: Mapping[
     case = TttCase(vector, name, spec, arrays)
     if "lora_linears" not in spec:
         return check_sgd(case)
-    return check_phased(case) if "phased_ttt_num_phases" in case.settings else check_lora(case)
+    phased = "phased_ttt_num_phases" in case.settings and case.settings.get("phased_ttt_enabled", True)
+    return check_phased(case) if phased else check_lora(case)
 
 
 # -- SGD along the stream ------------------------------------------------------------------------------------------

@@ -37,7 +37,14 @@ class Watched:
         counter = _Counter(self.net)
         with counter:
             found = evaluate(
-                self.net, tokens, NoBytes(), evaluator, bos_id=self.bos_id, progress=counter.progress, limit_seconds=1e9
+                self.net,
+                tokens,
+                NoBytes(),
+                evaluator,
+                bos_id=self.bos_id,
+                progress=counter.progress,
+                limit_seconds=1e9,
+                identify=False,
             )
         self.record, self.steps = found.record, counter.steps
         self.passes = max(counter.rows.values(), default=0)
