@@ -92,6 +92,7 @@ class Breakdown:
                 document_N = np.searchsorted(starts, targets_N, side="left") - 1  # its BOS is before the target
                 self.place.add(targets_N - starts[document_N], *sums)
                 self.length.add(np.diff(starts, append=ledger.num_targets)[document_N], *sums)
+            ledger.release()
 
     def _document_starts(self) -> np.ndarray:
         """Where documents begin; the stream's beginning is one, whatever it holds."""

@@ -107,9 +107,9 @@ class Ledger:
         times_S += 1
         self._since_release += nll_S.size
         if self._since_release >= SUM_CHUNK:
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Let go of the memory of what is in files; it is read again where it is wanted."""
         self._since_release = 0
         for values_N in (self.nats_N, self.times_N):
@@ -147,7 +147,7 @@ class Ledger:
             for begin in range(0, self.num_targets, SUM_CHUNK):
                 part = torch.from_numpy(values_N[begin : begin + SUM_CHUNK].copy())
                 values_N[begin : begin + SUM_CHUNK] = sum_over_ranks(part).cpu().numpy()
-                self._release()
+                self.release()
         self._require_once()
 
     def _add(self, nats_N: np.ndarray, times_N: np.ndarray) -> None:
@@ -162,7 +162,7 @@ class Ledger:
             times_S = self.times_N[begin : begin + SUM_CHUNK]
             if times_S.max() > 1:
                 raise LedgerError(f"target {begin + int(np.argmax(times_S)) + 1} was scored by more than one rank")
-            self._release()
+            self.release()
 
     def score(self, bytes_per_target: np.ndarray) -> Score:
         """Sums over everything recorded; bytes_per_target[i] belongs to target i + 1."""
@@ -179,7 +179,7 @@ class Ledger:
             nats.append(float(self.nats_N[begin:end].sum()))
             targets += int(times_S.sum())
             byte_sum += int((bytes_between(begin, end).astype(np.int64) * times_S).sum())
-            self._release()
+            self.release()
         return Score(math.fsum(nats), targets, byte_sum)
 
     def coverage(self, split_targets: int | None = None) -> Coverage:
@@ -188,7 +188,7 @@ class Ledger:
         for begin in range(0, self.num_targets, SUM_CHUNK):
             times_S = self.times_N[begin : begin + SUM_CHUNK]
             scored, twice = scored + int((times_S > 0).sum()), twice + int((times_S > 1).sum())
-            self._release()
+            self.release()
         return Coverage(self.num_targets if split_targets is None else split_targets, scored, twice)
 
 

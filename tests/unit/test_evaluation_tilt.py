@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from golf.data.bytes import ByteTable, uniform_byte_table
+from golf.evaluation.ledger import LedgerError
+from golf.evaluation.protocol import evaluate, evaluate_plan
 from golf.evaluation.tilt import NO_HINT, FollowerCounts, NgramHints, tilted_nll
+from golf.evaluation.tilted import Tilted, TiltingHints
 
 VOCAB = 12
 
@@ -65,3 +71,64 @@ def test_tilted_probabilities_sum_to_one():
             np.testing.assert_array_equal(nll, -log_p)
         else:
             assert nll[hint] < -log_p[hint]
+
+
+# -- as an evaluation --------------------------------------------------------------------------------------------------
+class Unigram(nn.Module):
+    """Every position predicts with the same logits."""
+
+    vocab_size = VOCAB
+
+    def __init__(self):
+        super().__init__()
+        self.z = nn.Parameter(torch.randn(VOCAB, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, ids_BT, targets_BT=None, reduction="none"):
+        logits_BTV = self.z.expand(*ids_BT.shape, -1)
+        if targets_BT is None:
+            return logits_BTV
+        return -logits_BTV.log_softmax(-1).gather(-1, targets_BT[..., None])[..., 0]
+
+
+def tilted(stream, **options):
+    table = ByteTable(np.ones(VOCAB, np.int16), np.arange(VOCAB) % 9 >= 4, np.arange(VOCAB) == 1)
+    tokens = np.array(stream, np.uint16)
+    results = evaluate_plan(Unigram(), tokens, table, Tilted(34, 8, batch_tokens=100, **options), 34, bos_id=1)
+    return results["sliding"], results["tilted"], table, tokens
+
+
+def test_an_evaluation_scores_what_the_formula_says(stream):
+    plain, found, table, tokens = tilted(stream, within_beta=0.9, word_beta=0.5)
+    counts = NgramHints(table.leading_space, table.boundary, within_beta=0.9, word_beta=0.5)
+    tokens = tokens[: plain.score.targets + 1]
+    hints, betas = counts.hints(tokens.tolist())
+    log_p = Unigram().z.detach().double().log_softmax(-1).numpy()
+    expected = tilted_nll(plain.ledger.nats_N, log_p[hints[1:]], tokens[1:], hints[1:], betas[1:])
+    assert found.coverage.complete
+    np.testing.assert_allclose(found.ledger.nats_N, expected, atol=1e-6)
+    assert found.bpb < plain.bpb
+
+
+def test_without_strength_it_is_the_sliding_score(stream):
+    plain, found, *_ = tilted(stream, base_beta=0.0, agree_bonus=0.0)
+    np.testing.assert_allclose(found.ledger.nats_N, plain.ledger.nats_N, atol=1e-6)
+
+
+def test_ranks_see_the_same_hints(stream):
+    tokens, table = np.array(stream, np.uint16), uniform_byte_table(VOCAB)
+    evaluator = Tilted(34, 8).evaluators(34)["tilted"]
+    whole = evaluate(Unigram(), tokens, table, evaluator, "cpu", 100)
+    parts = [evaluate(Unigram(), tokens, table, evaluator, "cpu", 100, rank, 3).ledger for rank in range(3)]
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    np.testing.assert_array_equal(parts[0].nats_N, whole.ledger.nats_N)
+
+
+def test_a_distribution_with_another_mass_is_refused(stream, monkeypatch):
+    wrong = TiltingHints.change
+    monkeypatch.setattr(TiltingHints, "change", lambda self, log_p, hints: wrong(self, log_p, hints) + 0.01)
+    with pytest.raises(LedgerError, match=r"probabilities at target 1 add up to 1\.01005.*normalised"):
+        tilted(stream)
+    monkeypatch.setattr(TiltingHints, "change", lambda self, log_p, hints: log_p * float("nan"))
+    with pytest.raises(LedgerError, match="add up to nan"):
+        tilted(stream)

@@ -9,7 +9,7 @@ from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ladder import Ladder
 from golf.evaluation.ledger import Ledger
-from golf.evaluation.protocol import NoEvaluation
+from golf.evaluation.protocol import NoEvaluation, describe_evaluator
 from golf.evaluation.sliding import Sliding
 from golf.evaluation.split import validation_tokens
 from golf.evaluation.windows import derived_batch_tokens, rank_share, window_batches
@@ -50,6 +50,30 @@ def test_published_tails():
     assert rescored.coverage().never_scored == 0
     dropped = ledger_of(Sliding(32, 8, "dropped"), 101)
     assert (np.flatnonzero(dropped.times_N == 0) + 1).tolist() == [97, 98, 99, 100]
+
+
+@pytest.mark.parametrize(("head", "unscored"), [("last_stride", (0, 24)), ("gap", (32, 48))])
+def test_published_heads(head, unscored):
+    """As on 1,024 and 2,048 tokens of 19 March: T - s targets at the start, or T - 2 s behind the first window."""
+    evaluator = Sliding(32, 8, head=head)
+    ledger = ledger_of(evaluator, 201)
+    assert np.flatnonzero(ledger.times_N == 0).tolist() == list(range(*unscored))
+    assert ledger.times_N.max() == 1
+    assert list(evaluator.evaluators(32)) == [f"sliding_{head}"]
+
+
+def test_published_variants_say_what_they_do():
+    assert describe_evaluator(Sliding(1024, 64)) == "sliding seq_len=1024 stride=64"
+    shown = {
+        "rescored": "sliding_rescored seq_len=1024 stride=64 (as published: the last 64 targets are scored about 16 times)",
+        "dropped": "sliding_dropped seq_len=1024 stride=64 (as published: the end of the split is not scored)",
+    }
+    for tail, text in shown.items():
+        assert describe_evaluator(Sliding(1024, 64, tail)) == text
+    gap = describe_evaluator(Sliding(2048, 64, head="gap"))
+    assert (
+        gap == "sliding_gap seq_len=2048 stride=64 (as published: 1920 targets behind the first window are not scored)"
+    )
 
 
 @settings(max_examples=100, deadline=None)
