@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
+import signal
+import threading
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -116,11 +120,17 @@ _worker: list[EncodeWorker] = []  # one per process, set by `start`
 
 
 def start(tokenizer: str, field: str) -> None:
-    """Open the tokenizer in a worker process."""
-    import signal
-
+    """Open the tokenizer in a worker process, which ends when the process that writes is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker[:] = [EncodeWorker(tokenizer, field)]
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def work(batch: DocumentBatch, prove: bool) -> EncodedBatch:

@@ -140,9 +140,10 @@ def retokenise_command(options: argparse.Namespace, say: Callable[[str], None]) 
         say(f"{split}: {entry['documents']:,} documents, {entry['tokens']:,} tokens")
     validation = manifest["splits"]["val"]
     if validation["documents"]:
+        lost = validation["lost_bytes"]
         say(
             f"val: {validation['raw_bytes']:,} bytes of text, {validation['counted_bytes']:,} counted in tokens, "
-            f"{validation['lost_bytes']:,} lost to normalisation"
+            f"{abs(lost):,} {'lost' if lost >= 0 else 'gained'} in normalisation"
             + ("" if validation["exact"] else f"; {validation['inexact_documents']:,} documents do not add up")
         )
     say(f"{options.out} is complete: no training document is a validation document")
