@@ -48,6 +48,8 @@ def check_artifact(path: Path, entry: Mapping[str, Any]) -> list[Check]:
             write_ptz(Path(folder) / "again.ptz", stored)
             again = differing_tensors(read_ptz(Path(folder) / "again.ptz").dequantise(), entry["dequantised"])
         results.append(measured(vector, "written again", "tensors_differing", len(again), 0, "; ".join(again[:3])))
+    if "eval" not in entry:
+        return results
     try:
         results.append(compare_loss(vector, state, entry))
     except UnsupportedNetwork as reason:
@@ -59,7 +61,8 @@ def compare_loss(vector: str, state: Mapping[str, torch.Tensor], entry: Mapping[
     """Mean loss of the dequantised network."""
     case = entry["eval"]
     # Documents start at position 0 only, so that a smear gate's mask makes no difference.
-    model = build_upstream_model(state, entry["model"], {"smear": {"bos_mask": True}})
+    structure = {"smear": {"bos_mask": True}, **(entry.get("structure") or {})}
+    model = build_upstream_model(state, entry["model"], structure)
     tokens = generate_tokens(case["token_seed"], case["vocab"], case["B"], case["T"], (0,))
     with torch.no_grad():
         mean = float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").double().mean())

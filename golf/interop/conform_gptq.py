@@ -22,6 +22,9 @@ CODES_SHARE = 0.002
 H_ERROR_RELATIVE = 1e-3
 HESSIAN_RELATIVE = 1e-4
 SMALL_NUMEL = 65_536
+GATE_NUMEL = (32, 8192)  # between which the last records store a gate as int8 rows
+# What scripts call the solver's settings -> golf's.
+SOLVER_SETTINGS = {"percdamp": "damping", "damping": "damping", "block_size": "block", "actorder": "act_order"}
 
 Vectors = Mapping[str, torch.Tensor]
 
@@ -42,10 +45,12 @@ def method_of(key: str, case: Mapping[str, Any]) -> Any:
     from golf.quant.gptq import Gptq
     from golf.quant.gptq_search import GptqSearch
 
-    bits = int(case.get("clip_range", 31)).bit_length() + 1
+    named = re.search(r"_int(\d)$", key)  # where the case gives no range
+    bits = int(case["clip_range"]).bit_length() + 1 if "clip_range" in case else int(named[1]) if named else 6
+    solver = {ours: case[theirs] for theirs, ours in SOLVER_SETTINGS.items() if theirs in case}
     if "clip_sigmas" in case:
-        return Gptq(bits, float(case["clip_sigmas"]), float(case.get("hessian_clip_lambda", 0.0)))
-    return GptqSearch(bits) if re.fullmatch(r"gptq_\d{8}.*|clipsearch_no_hessian.*", key) else None
+        return Gptq(bits, float(case["clip_sigmas"]), float(case.get("hessian_clip_lambda", 0.0)), **solver)
+    return GptqSearch(bits, **solver) if re.fullmatch(r"gptq_\d{8}.*|clipsearch.*", key) else None
 
 
 def check_gptq(path: Path, data: Path | None) -> list[Check]:
@@ -86,8 +91,11 @@ def check_packing(vector: str, name: str, vectors: Vectors) -> list[Check]:
     from golf.quant.lowrank import pack_factors
 
     source = name if f"{name}.A" in vectors else min(n.removesuffix(".A") for n in vectors if n.endswith(".A"))
-    bits = re.search(r"sym(\d+)$", name)
-    ours = pack_factors(vectors[f"{source}.A"], vectors[f"{source}.B"], 0 if bits else 64, int(bits[1]) if bits else 4)
+    left, right = vectors[f"{source}.A"], vectors[f"{source}.B"]
+    symmetric = vectors[f"{name}.sA"].numel() == len(left) and vectors[f"{name}.sB"].numel() == len(right)
+    named = re.search(r"sym(\d+)$", name)
+    group = 0 if named or symmetric else right.numel() // max(1, vectors[f"{name}.sB"].numel())
+    ours = pack_factors(left, right, group, int(named[1]) if named else 4)
     return [
         measured(vector, name, quantity, count_differing(mine.flatten(), vectors[f"{name}.{quantity}"].flatten()), 0)
         for quantity, mine in zip(("qA", "sA", "qB", "sB"), ours)
@@ -96,9 +104,9 @@ def check_packing(vector: str, name: str, vectors: Vectors) -> list[Check]:
 
 # -- a whole state ----------------------------------------------------------------------------------------------------
 def role_by_shape(name: str, weight: torch.Tensor) -> str:
-    if "emb" in name:
+    if "tok_emb" in name:
         return "embedding"
-    if re.search(r"gate", name):
+    if "attn_gate" in name and weight.ndim == 2 and GATE_NUMEL[0] <= weight.numel() <= GATE_NUMEL[1]:
         return "gate"
     return "matrix" if weight.ndim == 2 else "scalar"
 

@@ -17,9 +17,8 @@ from golf.interop.conform_result import Check, max_difference, measured, unsuppo
 QUANTISERS = (
     (r"int8_clean_\d{8}.*", "int8_rows"),
     (r"gate_int8_row_\d{8}.*", "int8_gate_rows"),
-    (r"int(\d)_absmax_20260320.*", "int{}_rows"),
-    (r"int(\d)_absmax_\d{8}.*", "int{}_floor_rows"),
-    (r"int(\d)_20260320_10L", "int{}_rows"),
+    (r"int(\d)_(?:absmax_)?20260320.*", "int{}_absmax_rows"),
+    (r"int(\d)_(?:absmax_)?\d{8}.*", "int{}_floor_rows"),
 )
 CLIP_SEARCH = r"int(\d)_clipsearch_\d{8}.*"
 # Dated fake quantisers -> format, rounding; a number at the end of a soft one is its slope.
@@ -34,15 +33,14 @@ FAKE_QUANTISERS = (
 
 def format_by_key(key: str) -> Any:
     """The golf format that claims to be the dated quantiser `key`, or None."""
-    from golf.quant.formats import FORMAT_NAMES, floor_rows, format_named
+    from golf.quant.formats import FORMAT_NAMES, absmax_rows, floor_rows, format_named
 
     for pattern, template in QUANTISERS:
         match = re.fullmatch(pattern, key)
         if match:
-            name = template.format(*match.groups())
-            if name in FORMAT_NAMES:
-                return format_named(name)
-            return floor_rows(int(match[1])) if name.endswith("_floor_rows") else None
+            if template in FORMAT_NAMES:
+                return format_named(template)
+            return (floor_rows if "floor" in template else absmax_rows)(int(match[1]))
     return None
 
 

@@ -79,3 +79,39 @@ def test_a_mixed_state(tmp_path):
     checks = run_conformance([tmp_path / "any.json"])
     assert len(checks) == 8
     assert {check.status for check in checks} == {"pass"}
+
+
+def test_factors_in_groups_of_another_size(tmp_path):
+    """Scales of 32 elements, and factors whose scales are by row, each told by the number of scales."""
+    generator = torch.Generator().manual_seed(2)
+    left, right = torch.randn(12, 2, generator=generator), torch.randn(2, 48, generator=generator)
+    tensors = {"x.A": left, "x.B": right}
+    for name, groups in (("x", 3), ("x.rows", None)):
+        for part, factor, count, divisor, low, high in (
+            ("A", left, 1 if groups else 12, 1.5 if groups else 7, -2 if groups else -7, 1 if groups else 7),
+            ("B", right, groups or 2, 7.5 if groups else 7, -8 if groups else -7, 7),
+        ):
+            cells = factor.reshape(count, -1)
+            scales = (cells.abs().amax(dim=1) / divisor).half()
+            codes = (cells / scales.float()[:, None]).round().clamp(low, high).to(torch.int8).reshape(factor.shape)
+            tensors |= {f"{name}.q{part}": codes, f"{name}.s{part}": scales}
+    gptq_file(tmp_path)
+    spec = json.loads((tmp_path / "any.json").read_text())
+    from safetensors.torch import load_file
+
+    save_file({**load_file(tmp_path / "any.safetensors"), **tensors}, tmp_path / "any.safetensors")
+    (tmp_path / "any.json").write_text(json.dumps(spec))
+    checks = [check for check in run_conformance([tmp_path / "any.json"]) if check.quantity[0] in "qs"]
+    assert len(checks) == 8 + 1  # four parts of each packing; "scales_differing" of the matrix
+    assert {check.status for check in checks} == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("key", "lowest", "floor"),
+    [("int8_absmax_20260320", -128, 1e-12), ("int7_20260320_12L", -64, 1e-12), ("int5_absmax_20260321", -16, 1 / 15)],
+)
+def test_dated_rows_of_other_widths(key, lowest, floor):
+    from golf.interop.conform_quant import format_by_key
+
+    fmt = format_by_key(key)
+    assert (fmt.code_min, fmt.scale_floor) == (lowest, floor)
