@@ -183,3 +183,80 @@ def test_logs_are_audited_without_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "4 []"
     assert "L22" in json.loads(done.stdout)["failed"]
+
+
+# Lines of public logs, by family of scripts: what each says of the same run.
+FORMATS = {
+    "march": """val_loader:shards pattern=fineweb_val_*.bin tokens:62021632
+world_size:8 grad_accum_steps:1
+seed:1337
+step:7185/9000 val_loss:1.9199 val_bpb:1.1369 train_time:598012ms step_avg:83.51ms
+stopping_early: wallclock_cap train_time:598012ms step:7185/9000
+Serialized model int6+lzma: 15909118 bytes
+Total submission size int6+lzma: 15990006 bytes
+final_int6_sliding_window val_loss:1.9 val_bpb:1.12 stride:64 eval_time:73000ms
+legal_ttt val_loss:1.8898 val_bpb:1.1192 eval_time:409000ms
+legal_ttt_exact val_loss:1.88976776 val_bpb:1.11922988
+""",
+    "april": """val_tokens: 62021632
+world_size: 8
+  seed: 1337
+7185/20000 val_loss: 1.9199 val_bpb: 1.1369
+7000/20000 train_loss: 1.9 train_time: 9.9m tok/s: 7500000
+stopping_early: wallclock_cap train_time: 598012ms step: 7185/20000
+Serialized model quantized+brotli: 15909118 bytes
+Total submission size quantized+brotli: 15990006 bytes
+quantized_ttt_phased val_loss:1.88976776 val_bpb:1.11922988 eval_time:408000ms
+total_eval_time:409.0s
+""",
+    "keyword": """world_size=8 seed=1337 val_tokens=62,021,632
+[step 7185] val_bpb=1.1369 | val_loss=1.9199 | train_time=598.012s
+serialized_model_int8_zlib:15909118 bytes
+Total bytes: 15,990,006
+final: val_bpb=1.11922988, val_loss=1.88976776, eval_time=409.0s
+""",
+}
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_every_family_of_logs_is_read(family, tmp_path, outcomes):
+    path = tmp_path / "train.log"
+    path.write_text(FORMATS[family])
+    subject = open_subject(path)
+    facts = subject.facts[0]
+    assert (facts.final.loss, facts.final.bpb) == (1.88976776, 1.11922988)
+    assert (facts.seed, facts.world_size, facts.val_tokens) == (1337, 8, 62_021_632)
+    assert (facts.train_seconds, facts.eval_seconds) == (598.012, 409.0)
+    assert (facts.total_bytes, facts.artifact_bytes) == (15_990_006, 15_909_118)
+    assert facts.scores[0].step == 7185
+    assert outcomes(subject, "L7", "L20", "L29") == {"L7": "pass", "L20": "pass", "L29": "pass"}
+    path.write_text(FORMATS[family].replace("1.11922988", "1.09000000"))  # as if there were more bytes
+    assert outcomes(open_subject(path), "L29") == {"L29": "fail"}
+
+
+def test_minutes_are_no_clock(tmp_path, outcomes):
+    path = tmp_path / "train.log"
+    path.write_text("1/2 val_loss: 2.0 val_bpb: 1.2 train_time: 10.0m\n")
+    assert outcomes(open_subject(path), "L22") == {"L22": "cannot tell"}
+
+
+@pytest.mark.parametrize("pack", ["lzma", "zlib", "bz2"])
+def test_a_packed_script_is_read_without_running_it(pack, entry, outcomes):
+    import base64
+    import importlib
+
+    folder = entry()
+    inside = "import torch\nimport {}\nraise SystemExit('this must not run')\n" + "x = 1\n" * 40
+    for module, outcome in (("socket", "fail"), ("math", "pass")):
+        blob = importlib.import_module(pack).compress(
+            inside.format(module).encode() + bytes(f"# {id(module)}", "ascii")
+        )
+        text = base64.b85encode(blob).decode()
+        (folder / "train_gpt.py").write_text(
+            f"import base64,{pack}\nexec({pack}.decompress(base64.b85decode({text!r})))\n"
+        )
+        assert outcomes(open_subject(folder), "L18") == {"L18": outcome}
+    (folder / "train_gpt.py").write_text(
+        "import base64,zlib\nexec(zlib.decompress(base64.b85decode('" + "q" * 300 + "')))\n"
+    )
+    assert outcomes(open_subject(folder), "L18") == {"L18": "cannot tell"}
