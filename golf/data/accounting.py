@@ -13,7 +13,7 @@ import numpy as np
 from golf.data.bytes import ByteTable
 from golf.data.tokenizer_kinds import Tokenizer
 
-TOTALS = (
+TOTALS: tuple[str, ...] = (
     "documents",
     "raw_bytes",
     "normalised_bytes",

@@ -15,7 +15,7 @@ import numpy as np
 
 from golf.data.accounting import TOTALS, add_totals, document_totals, encode_counted, has_sidecar
 from golf.data.bytes import ByteTable
-from golf.data.manifest import describe_files, read_manifest, sha256_of_file, write_manifest
+from golf.data.manifest import data_identity, describe_files, read_manifest, sha256_of_file, write_manifest
 from golf.data.overlap import OverlapReport, check_overlap
 from golf.data.shards import (
     Shards,
@@ -55,6 +55,10 @@ class PreparedData:
     def byte_counter(self, vocab_size: int | None = None) -> ByteTable | ByteSidecar:
         """What a score divides by: the tokenizer's byte table, or the validation split's sidecar."""
         return byte_counter(self.tokenizer(vocab_size), self.val_paths)
+
+    def identity(self) -> dict[str, Any]:
+        """Hashes of manifest and validation shards, sizes of the training shards: what a run records."""
+        return data_identity(self.folder, self.val_paths, self.train_paths)
 
 
 class Dataset(Protocol):

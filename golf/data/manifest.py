@@ -7,6 +7,7 @@ sha256 and, for shards, its tokens; `source`, `licence` and `attribution` say wh
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def is_complete(folder: str | Path) -> bool:
         return False
     paths = {Path(folder) / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+
+
+def data_identity(folder: str | Path, val_paths: Sequence[str], train_paths: Sequence[str]) -> dict[str, Any]:
+    """What a run writes down of its data, to be compared years later: the manifest's sha256 (golf's in the folder, else
+    the official one two folders up, else None), the validation shards' content, and how much there was to train on."""
+    candidates = (Path(folder) / MANIFEST_NAME, Path(folder).resolve().parent.parent / MANIFEST_NAME)
+    manifest = next((path for path in candidates if path.is_file()), None)
+    return {
+        "manifest_sha256": sha256_of_file(manifest) if manifest else None,
+        "val_sha256": {Path(path).name: sha256_of_file(path) for path in val_paths},
+        "train_shards": len(train_paths),
+        "train_bytes": sum(Path(path).stat().st_size for path in train_paths),
+    }
 
 
 def verify_manifest(folder: str | Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class RunFolder:
             if Path(found["folder"]).is_dir():
                 return open_folder(found["folder"], found["tokenizer"], require_train)
         prepared = build(self.config["data"]).prepare(say=say, require_train=require_train)
-        found = {"folder": prepared.folder, "tokenizer": prepared.tokenizer_path}
+        found = {"folder": prepared.folder, "tokenizer": prepared.tokenizer_path, **prepared.identity()}
         write_atomically(pinned, json.dumps(found, indent=1))
         return prepared
 

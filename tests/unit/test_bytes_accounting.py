@@ -56,7 +56,7 @@ def test_every_kind_counts_every_document(tokenizers, texts: list[str]) -> None:
 
 def test_a_stream_counts_as_its_documents_wherever_it_is_cut(tokenizers, monkeypatch) -> None:
     texts = ["go ▀ go", " a b", "", "x 日 y", "ball"]
-    monkeypatch.setattr("golf.evaluation.protocol.BYTE_COUNT_CHUNK", 3)
+    monkeypatch.setattr("golf.evaluation.split.BYTE_COUNT_CHUNK", 3)
     for name, tokenizer in tokenizers.items():
         stream = np.concatenate([[tokenizer.bos_id, *tokenizer.encode(text)] for text in texts]).astype(np.int64)
         counted = int(count_target_bytes(stream, tokenizer.byte_table()).sum())

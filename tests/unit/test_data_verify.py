@@ -150,6 +150,17 @@ def test_counts_of_the_official_manifest(tmp_path, folder) -> None:
         assert findings(place)["manifest"][0] == status
 
 
+def test_what_a_run_records_of_its_data(folder) -> None:
+    from golf.data.manifest import sha256_of_file
+
+    recorded = open_folder(folder).identity()
+    assert recorded["manifest_sha256"] == sha256_of_file(folder / "manifest.json")
+    assert recorded["val_sha256"] == {VAL: sha256_of_file(folder / VAL)}
+    assert recorded["train_shards"] == len(list(folder.glob("fineweb_train_*")))
+    (folder / "manifest.json").unlink()
+    assert open_folder(folder).identity()["manifest_sha256"] is None
+
+
 def test_blocks_count_as_the_whole(folder) -> None:
     from golf.data.shards import Shards, validation_shards
 
