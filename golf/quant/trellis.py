@@ -136,7 +136,7 @@ class TrellisQuantiser:
         sample, importance = x_RC[::every], None if importance_RC is None else importance_RC[::every]
         bits = value_bits(torch.round(sample).clamp(-250, 250))
         for _ in range(RATE_ROUNDS):
-            bits = value_bits(self.search.rows(sample, bits, importance_RC=importance)[0])
+            bits = value_bits(self.search.rows(sample, bits, None, importance)[0])
         return bits
 
     def rows_together(self, columns: int, device: torch.device) -> int:

@@ -45,7 +45,7 @@ class TrellisSearch:
     def branches(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """For each of the four subsets, the best value at every place and its cost: [4, C, R] each."""
         x_CR = x_RC.t().contiguous()
-        weight_CR = None if importance_RC is None else importance_RC.t().contiguous()
+        weight_CR = None if importance_RC is None else importance_RC.t()
         values, costs = [], []
         for subset in range(4):
             near = (torch.round((x_CR - subset) * 0.25) * 4 + subset).clamp_(subset - 248, subset + 244)
