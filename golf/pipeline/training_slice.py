@@ -17,6 +17,7 @@ from golf.errors import UserError
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.protocol import evaluate
 from golf.pipeline.run_folder import RunFolder
+from golf.quant.calibration_ledger import require_training_shards
 from golf.training.device import torch_device
 
 
@@ -25,6 +26,7 @@ class TrainingSlice:
 
     Raises:
         UserError: the training shards are gone, or hold less than one window.
+        VerificationFailed: they are not those of the training split.
     """
 
     def __init__(self, run: RunFolder, config: dict[str, Any], tokens: int):
@@ -35,6 +37,7 @@ class TrainingSlice:
         torch.set_num_threads(config["hardware"]["threads"])
         tokenizer = prepared.tokenizer(self.net.vocab_size)
         shards = Shards(prepared.train_paths, self.net.vocab_size, tokenizer.bos_id)
+        require_training_shards(shards)
         seq_len = config["data"]["seq_len"]
         targets = min(tokens, len(shards) - 1) // seq_len * seq_len
         if targets < seq_len:

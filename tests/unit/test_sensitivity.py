@@ -104,7 +104,9 @@ def test_asked_alone_it_is_about_the_runs_own_export(measured, script_here):
     assert not (measured / "artifact" / "again").exists()
 
 
-@pytest.mark.parametrize(("tokens", "said"), [(-1, "tokens=-1 must be at least 0"), (3, "shorter than one window")])
+@pytest.mark.parametrize(
+    ("tokens", "said"), [(-1, "tokens=-1 must be"), ("all", "tokens=all must be"), (3, "shorter than")]
+)
 def test_wrong_lengths_are_one_line(measured, script_here, tokens, said):
     done = script_here("export", f"run={measured}", "through=pack", f"sensitivity.tokens={tokens}", tiny=False)
     assert done.returncode == 2
