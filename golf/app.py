@@ -196,27 +196,38 @@ def export(config: Any) -> float | None:
             merged[group] = options[group]
     if options["budget"]["limit_bytes"] is not None:
         merged["budget"] = {**run.config["budget"], "limit_bytes": options["budget"]["limit_bytes"]}
+    if options["submission"] not in (True, False, "record"):
+        raise UserError(f"submission={options['submission']}: allowed are true, false, record; type submission=record")
     name, tokens = options["export"] or _export_name(current_job().overrides), options["sensitivity"]["tokens"]
-    if tokens < 0:
-        raise UserError(f"sensitivity.tokens={tokens} must be at least 0: type sensitivity.tokens=65536")
-    if tokens and not options["export"] and name == "again":
+    if not isinstance(tokens, int) or tokens < 0:
+        raise UserError(f"sensitivity.tokens={tokens} must be a number from 0 on: type sensitivity.tokens=65536")
+    as_record = options["submission"] == "record"
+    if (tokens or as_record) and not options["export"] and name == "again":
         name = run.config["export"]  # nothing else was asked for: the run's own export
+    if as_record:
+        from golf.submission.record import require_settings
+
+        require_settings(run, name, options["record"])
     if options["fit"].get("margin_bytes") is not None:
         from golf.config.build import build
         from golf.pipeline.fit import fit_export
 
         merged = fit_export(run, name, merged, build(options["fit"]), options["submission"])
-    export_run(run, name, merged, options["through"], options["submission"], options["upstream_ptz"])
+    export_run(run, name, merged, options["through"], bool(options["submission"]), options["upstream_ptz"])
     if tokens:
         from golf.pipeline.sensitivity import measure_sensitivity
 
         measure_sensitivity(run, name, merged, tokens)
-    if options["verify_code"]:
+    if options["verify_code"] or as_record:
         from golf.submission.verify import verify_submission
 
         found = verify_submission(run.code(name), run.artifact(name), run.path)
         run.say(f"verified: {run.code(name)} alone repeats {found.get('steps', 0)} losses of the run and its scores")
     summary = write_summary(run)
+    if as_record:
+        from golf.submission.record import write_record
+
+        run.say(f"record folder {_shown(write_record(run, name, merged, options['record']))}")
     report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
     value = objective(summary, options["objective"], name)
     if value is not None:
@@ -307,7 +318,7 @@ def _start_ranks(folder: Path, devices: int, as_child: bool) -> None:
 
 def _export_name(overrides: Iterable[str]) -> str:
     """A name made of what was overridden: quant=int6_rows codec=lzma → int6_rows-lzma."""
-    skipped = ("run", "export", "through", "submission", "objective", "sensitivity")
+    skipped = ("run", "export", "through", "submission", "objective", "sensitivity", "record", "verify_code")
     parts = []
     for override in overrides:
         key, _, value = override.partition("=")

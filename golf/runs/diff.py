@@ -171,7 +171,7 @@ def render(found: Sequence[Difference], left: str, right: str) -> str:
     if not found:
         return f"no difference between {left} and {right}"
     told = [item for item in found if not item.key.endswith("._partial_")] or found
-    rows = [(item.group, item.key, _shown(item.key, item.left), _shown(item.key, item.right)) for item in told]
+    rows = [(item.group, item.key, shown(item.key, item.left), shown(item.key, item.right)) for item in told]
     width = max(len(row[1]) for row in rows)
     middle = max(len(left), *(len(row[2]) for row in rows))
     lines = [f"{'':{width + 4}}{left:{middle}}  {right}".rstrip()]
@@ -181,7 +181,7 @@ def render(found: Sequence[Difference], left: str, right: str) -> str:
     return "\n".join(lines)
 
 
-def _shown(key: str, value: Any) -> str:
+def shown(key: str, value: Any) -> str:
     if value is ABSENT:
         return "-"
     if key.endswith("_target_"):

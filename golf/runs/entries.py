@@ -125,7 +125,7 @@ def _labels(groups: Sequence[Sequence[RunRow]], folder: Path) -> list[str]:
 
 def _entry(rows: Sequence[RunRow], stage: str | None, label: str, despite: bool) -> Entry:
     if not despite:
-        _require_one_entry(rows)
+        require_one_entry(rows)
     notes, by_seed = [], {}
     for row in rows:
         if row.rung(stage) is None:
@@ -161,7 +161,7 @@ def _score(row: RunRow, rung: dict[str, Any]) -> Score:
     )
 
 
-def _require_one_entry(rows: Sequence[RunRow]) -> None:
+def require_one_entry(rows: Sequence[RunRow]) -> None:
     """Refuse seeds whose configuration or code differs beyond the seed."""
     first = rows[0]
     for other in rows[1:]:

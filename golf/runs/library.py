@@ -54,12 +54,7 @@ class RunRow:
         path = self.folder / "source.tar.zst"
         if not path.is_file():
             return {}
-        import zstandard
-
-        content = zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            members = [(entry.name, archive.extractfile(entry)) for entry in archive.getmembers() if entry.isfile()]
-            return {name: hashlib.sha256(file.read()).hexdigest() for name, file in members if file is not None}
+        return source_hashes(path.read_bytes())
 
     @cached_property
     def code_hash(self) -> str:
@@ -107,6 +102,16 @@ class RunRow:
             "cost_usd": seconds / 3600 * price if seconds is not None and price is not None else None,
             "rules_failed": failed,
         }
+
+
+def source_hashes(snapshot: bytes) -> dict[str, str]:
+    """SHA-256 by file name of a source.tar.zst."""
+    import zstandard
+
+    content = zstandard.ZstdDecompressor().stream_reader(snapshot).read()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        members = [(entry.name, archive.extractfile(entry)) for entry in archive.getmembers() if entry.isfile()]
+        return {name: hashlib.sha256(file.read()).hexdigest() for name, file in members if file is not None}
 
 
 def read_row(folder: Path) -> RunRow:
