@@ -97,7 +97,8 @@ def score_network(
             breakdown=breakdown,
         )
         entry = {"stage": stage, **result.as_dict()}
-        say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}")
+        note = f"; {evaluator.as_published}" if getattr(evaluator, "as_published", "") else ""
+        say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}{note}")
         if result.record["learning_ended_at"] is not None:
             say(f"{stage}: no time to learn after {result.record['learning_ended_at']:,} targets (eval.over_limit)")
         if tables is not None:

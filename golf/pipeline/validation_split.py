@@ -23,7 +23,7 @@ def require_split_of_manifest(prepared: Any) -> None:
     shards = {name: entry for name, entry in manifest["files"].items() if name.startswith("fineweb_val_")}
     listed = {name: entry for name, entry in shards.items() if not name.startswith(SIDECAR_PREFIX)}
     found = {Path(path).name: path for path in prepared.val_paths}
-    remedy = f"restore it, or type data_folder=<another folder>; delete {prepared.folder} to make it again"
+    remedy = "restore it, or score other data with data_folder=<folder>"
     if sorted(found) != sorted(listed):
         raise UserError(
             f"validation of {prepared.folder}: its manifest has {', '.join(sorted(listed)) or 'no shard'}, the folder "

@@ -64,16 +64,14 @@ def test_published_heads(head, unscored):
 
 def test_published_variants_say_what_they_do():
     assert describe_evaluator(Sliding(1024, 64)) == "sliding seq_len=1024 stride=64"
-    shown = {
-        "rescored": "sliding_rescored seq_len=1024 stride=64 (as published: the last 64 targets are scored about 16 times)",
-        "dropped": "sliding_dropped seq_len=1024 stride=64 (as published: the end of the split is not scored)",
+    variants = {
+        Sliding(1024, 64, "rescored"): "as published: the last 64 targets are scored about 16 times",
+        Sliding(1024, 64, "dropped"): "as published: the end of the split is not scored",
+        Sliding(2048, 64, head="gap"): "as published: 1920 targets behind the first window are not scored",
     }
-    for tail, text in shown.items():
-        assert describe_evaluator(Sliding(1024, 64, tail)) == text
-    gap = describe_evaluator(Sliding(2048, 64, head="gap"))
-    assert (
-        gap == "sliding_gap seq_len=2048 stride=64 (as published: 1920 targets behind the first window are not scored)"
-    )
+    for evaluator, text in variants.items():
+        sizes = f"seq_len={evaluator.seq_len} stride=64"
+        assert describe_evaluator(evaluator) == f"{evaluator.name} {sizes} ({text})"
 
 
 @settings(max_examples=100, deadline=None)
