@@ -1,16 +1,23 @@
-"""Bytes of trained checkpoints at equal distortion: every codec and the trellis quantisers.
+"""Bytes of trained checkpoints at equal distortion: every codec and the trellis quantisers; time of a 36-M artifact.
 
     python benchmarks/codecs.py demo=runs/demo/<stamp>/checkpoints/<step>/weights.safetensors other=final_model.pt
+    python benchmarks/codecs.py --synthetic
 
 Matrices are quantised to 6-bit SDClip rows (factor 12.85; tables as 8-bit rows, factor 20) and packed with every codec;
 then with trellises whose factor is chosen so that the mean squared error of the matrices, each relative to its
-variance, is the same. Sizes are of whole artifacts without network config and tokenizer. Writes
-benchmarks/results/codecs.json.
+variance, is the same. Sizes are of whole artifacts without network config and tokenizer. `code_bytes`: the modules of
+golf that only this codec needs (encoder and decoder), minified by python-minifier, in LZMA; the libraries of brotli and
+zpaq count nothing. --synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9
+million) with `range` on two threads. Every measurement runs in a process of its own, whose peak memory it reports.
+Writes benchmarks/results/codecs.json.
 """
 
 import argparse
+import ast
 import datetime
 import json
+import lzma
+import multiprocessing
 import platform
 import resource
 import shlex
@@ -27,8 +34,18 @@ from golf.quant.plan import QuantPlan
 from golf.quant.state import same_state
 from golf.quant.trellis import TrellisQuantiser
 
+ROOT = Path(__file__).resolve().parent.parent
 CODECS = ("none", "zlib", "lzma", "zstd", "brotli", "grouped_brotli", "zpaq", "grouped_zpaq", "range")
-TRELLISES = (8, 32)
+TRELLISES = {"tcq_32": 32}
+SYNTHETIC_LAYERS = 11
+SYNTHETIC_SHAPES = {
+    "attn.c_q": (512, 512),
+    "attn.c_k": (256, 512),
+    "attn.c_v": (256, 512),
+    "attn.proj": (512, 512),
+    "mlp.fc": (2048, 512),
+    "mlp.proj": (512, 2048),
+}
 
 
 def load_weights(path):
@@ -71,22 +88,100 @@ def trellis_of_equal_distortion(state, roles, states, wanted):
     return quantised, factor, reached
 
 
-def measure(quantised, name):
+def golf_imports(module):
+    """Modules of golf that a module needs, itself included."""
+    found, due = set(), [module]
+    while due:
+        name = due.pop()
+        if name not in found:
+            found.add(name)
+            tree = ast.parse((ROOT / (name.replace(".", "/") + ".py")).read_text())
+            due += [n.module for n in tree.body if isinstance(n, ast.ImportFrom) and n.module.startswith("golf.")]
+    return found
+
+
+def code_bytes(codec):
+    """Bytes of the minified, compressed source that a file with this codec needs and one without does not."""
+    import python_minifier
+
+    needed = golf_imports(type(codec).__module__) - golf_imports("golf.codec.artifact")
+    parts = []
+    for name in sorted(needed):
+        tree = ast.parse((ROOT / (name.replace(".", "/") + ".py")).read_text())
+        tree.body = [n for n in tree.body if not (isinstance(n, ast.ImportFrom) and n.module.startswith("golf."))]
+        parts.append(ast.unparse(tree))
+    text = python_minifier.minify(
+        "\n".join(parts), rename_globals=True, remove_annotations=True, remove_literal_statements=True
+    )
+    return len(lzma.compress(text.encode(), format=lzma.FORMAT_ALONE, preset=9))
+
+
+def measured(quantised, name):
+    """Pack and read once, in this process."""
     codec = codec_named(name)
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     blob, sizes = artifact_bytes(quantised, {}, {}, codec)
-    encoded = time.perf_counter() - started
+    encode = {"encode_seconds": time.perf_counter() - wall, "encode_cpu_seconds": time.process_time() - cpu}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.golf"
         path.write_bytes(blob)
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         artifact = read_artifact(path)
-        decoded = time.perf_counter() - started
+        decode = {"decode_seconds": time.perf_counter() - wall, "decode_cpu_seconds": time.process_time() - cpu}
     assert same_state(artifact.quantised.dequantise(), quantised.dequantise())
+    seconds = {key: round(value, 2) for key, value in {**encode, **decode}.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"    {name:15s} {len(blob):>10,} bytes  encode {encoded:5.1f} s  decode {decoded:5.1f} s", flush=True)
-    seconds = {"encode_seconds": round(encoded, 2), "decode_seconds": round(decoded, 2)}
-    return {"bytes": len(blob), **seconds, "peak_rss_mib_so_far": peak, "by_class": sizes}
+    return {"bytes": len(blob), **seconds, "peak_rss_mib": peak, "by_class": sizes}
+
+
+def measure_and_send(sender, quantised, name):
+    sender.send(measured(quantised, name))
+
+
+def measure(quantised, name):
+    """`measured` in a forked process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measure_and_send, args=(sender, quantised, name))
+    process.start()
+    sender.close()
+    found = receiver.recv()
+    process.join()
+    found["code_bytes"] = code_bytes(codec_named(name))
+    print(
+        f"    {name:15s} {found['bytes']:>10,} bytes (+{found['code_bytes']:,} code)"
+        f"  encode {found['encode_seconds']:.1f} s ({found['encode_cpu_seconds']:.1f} CPU)"
+        f"  decode {found['decode_seconds']:.1f} s ({found['decode_cpu_seconds']:.1f} CPU)",
+        flush=True,
+    )
+    return found
+
+
+def margins(codecs):
+    """Percent by which range is under zpaq and brotli, without and with code."""
+    out = {}
+    for other in ("zpaq", "brotli"):
+        if other in codecs and "range" in codecs:
+            for label, sizes in (("", ("bytes",)), ("_with_code", ("bytes", "code_bytes"))):
+                ours, theirs = (sum(codecs[name][key] for key in sizes) for name in ("range", other))
+                out[f"under_{other}{label}_percent"] = round(100.0 * (1.0 - ours / theirs), 2)
+    print("   ", out, flush=True)
+    return out
+
+
+def synthetic_results():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"tok_emb.weight": (8192, 512)}
+    for layer in range(SYNTHETIC_LAYERS):
+        shapes |= {f"blocks.{layer}.{name}.weight": shape for name, shape in SYNTHETIC_SHAPES.items()}
+    state = {}
+    for name, (rows, columns) in shapes.items():
+        spread = torch.exp(0.2 * torch.randn(columns, generator=generator))
+        state[name] = 0.02 * spread * torch.randn(rows, columns, generator=generator)
+    quantised = plan("int6_deviation_rows").quantise(state, roles_by_shape(state))
+    parameters = sum(tensor.numel() for tensor in state.values())
+    del state
+    return {"parameters": parameters, "codecs": {"range": measure(quantised, "range")}}
 
 
 def checkpoint_results(path):
@@ -97,25 +192,25 @@ def checkpoint_results(path):
     parameters = sum(tensor.numel() for tensor in state.values())
     out = {"parameters": parameters, "relative_distortion": wanted, "quantisers": {}}
     out["quantisers"]["int6_deviation_rows"] = {"codecs": {name: measure(scalar, name) for name in CODECS}}
-    for states in TRELLISES:
+    out["quantisers"]["int6_deviation_rows"] |= margins(out["quantisers"]["int6_deviation_rows"]["codecs"])
+    for label, states in TRELLISES.items():
         started = time.perf_counter()
         quantised, factor, reached = trellis_of_equal_distortion(state, roles, states, wanted)
         seconds = time.perf_counter() - started
         print(
-            f"  tcq_{states} factor {factor:.3f} distortion {reached / wanted:.4f} of scalar, {seconds:.1f} s",
+            f"  {label} factor {factor:.3f} distortion {reached / wanted:.4f} of scalar, {seconds:.1f} s",
             flush=True,
         )
         result = {"factor": factor, "relative_distortion": reached, "search_seconds": round(seconds, 1)}
-        out["quantisers"][f"tcq_{states}"] = {
-            **result,
-            "codecs": {n: measure(quantised, n) for n in ("brotli", "range")},
-        }
+        codecs = {name: measure(quantised, name) for name in ("brotli", "zpaq", "range")}
+        out["quantisers"][label] = {**result, "codecs": codecs, **margins(codecs)}
     return out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", help="name=file (.safetensors or .pt)")
+    parser.add_argument("checkpoints", nargs="*", help="name=file (.safetensors or .pt)")
+    parser.add_argument("--synthetic", action="store_true", help="also a synthetic artifact of 36 million weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", default=str(Path(__file__).parent / "results" / "codecs.json"))
     arguments = parser.parse_args()
@@ -125,14 +220,16 @@ def main():
         name, _, path = entry.partition("=")
         print(name, flush=True)
         results[name] = checkpoint_results(path)
+    synthetic = {"synthetic": synthetic_results()} if arguments.synthetic else {}
     shown = [f"{entry.partition('=')[0]}=<{Path(entry).name}>" for entry in arguments.checkpoints]
     report = {
         "hardware": f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s), shared machine",
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "benchmarks/codecs.py", *shown]),
+        "command": shlex.join(["python", "benchmarks/codecs.py", *shown, *(["--synthetic"] if synthetic else [])]),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "checkpoints": results,
+        **synthetic,
     }
     Path(arguments.output).write_text(json.dumps(report, indent=2) + "\n")
 

@@ -6,7 +6,7 @@ Invariant: packing the same state, network, tokenizer and codec gives the same b
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,10 @@ def write_parts(codec: PartsCodec, quantised: QuantisedState, extra: dict[str, A
     """A container whose sections a parts codec made."""
     directory, members = build_directory(quantised.tensors, quantised.classes)
     stored, entries = [], []
-    for group, tensors in zip(part_groups(directory), members):
-        packed = codec.encode_parts(group, tensors)
+    groups = part_groups(directory)
+    known = tuple(t for group, tensors in zip(groups, members) if group.comes_first() for t in tensors)
+    for group, tensors in zip(groups, members):
+        packed = codec.encode_parts(group if group.comes_first() else replace(group, known=known), tensors)
         stored.append(packed)
         entries.append([len(packed), group.raw_bytes(), crc32(packed)])
     return container_bytes(codec, {**directory, **extra, "sections": entries, "layouts": "parts"}, stored, 2)
@@ -101,7 +103,13 @@ def read_parts(
     groups = part_groups(header)
     if len(groups) != len(sections) or any(group.raw_bytes() != raw for group, (_, raw) in zip(groups, sections)):
         raise ValueError("sections of other sizes than its tensors")
-    parts = [iter(codec.decode_parts(group, piece)) for group, (piece, _) in zip(groups, sections)]
+    pieces = [piece for piece, _ in sections]
+    first = [codec.decode_parts(g, piece) if g.comes_first() else [] for g, piece in zip(groups, pieces)]
+    known = tuple(tensor for tensors in first for tensor in tensors)
+    parts = [
+        iter(found if g.comes_first() else codec.decode_parts(replace(g, known=known), piece))
+        for g, found, piece in zip(groups, first, pieces)
+    ]
 
     def next_part(name: str, group: int, shape: Sequence[int]) -> Tensor:
         tensor = next(parts[group])

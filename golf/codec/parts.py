@@ -7,7 +7,7 @@ Invariant: decode_parts(group, encode_parts(group, tensors)) has the bits of `te
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ from golf.codec.protocol import DECODE_LIMIT_BYTES
 class PartGroup:
     """The tensors of one section: one part (codes, scales, values …) in one dtype of one class of tensors.
 
-    `specs` are [kind, meta] of the stored tensors (golf/quant/protocol.py) they belong to.
+    `specs` are [kind, meta] of the stored tensors (golf/quant/protocol.py) they belong to. `known`: the tensors of the
+    file's sections of 16-bit floats, in order, for a section of another dtype: both sides may learn from them.
     """
 
     label: str
@@ -30,10 +31,15 @@ class PartGroup:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     specs: tuple[Any, ...]
+    known: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def raw_bytes(self) -> int:
         """Bytes of the tensors uncompressed."""
         return sum(map(prod, self.shapes)) * STORED_DTYPES[self.dtype].itemsize
+
+    def comes_first(self) -> bool:
+        """Whether other sections may learn from this one."""
+        return self.dtype in ("float16", "bfloat16")
 
 
 class PartsCodec(Protocol):

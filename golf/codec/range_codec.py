@@ -2,7 +2,8 @@
 
 Integer codes of matrices are coded by golf/codec/weight_stream.py, 16-bit floats as distances from the median of their
 tensor (golf/codec/range_floats.py), everything else by the smaller of zlib and LZMA.
-Section: mode u8, then what the mode wrote; the mode is the one with the fewest bytes.
+Section: mode u8, then what the mode wrote; the mode is the one with the fewest bytes. It also tells the format's
+number: modes 1 and 2 were those of format 1.
 Invariant: all models are integers (or exact floats): the same file on every machine. Needs numpy only.
 """
 
@@ -20,7 +21,8 @@ from golf.codec.range_weights import chain_streams, decode_weights, encode_weigh
 from golf.codec.zlib_codec import ZlibCodec
 from golf.errors import UserError
 
-PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 0, 1, 2
+PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 0, 3, 4
+OLD_MODES = (1, 2)
 FLOATS_LEAST_BYTES = 512
 PLAIN_MOST_BYTES = 1 << 17
 
@@ -80,6 +82,10 @@ class RangeCodec:
             return self.decode_weights(group, data[1:])
         if data[0] == FLOATS_MODE and group.dtype in ("float16", "bfloat16"):
             return decode_floats(group, data[1:])
+        if data[0] in OLD_MODES:
+            raise UserError(
+                "packed by an older golf (range format 1, this one reads 2): pack it again with export.py run=<folder>"
+            )
         raise damaged_stream(self.name, "an unknown mode")
 
     def encode_weights(self, group: PartGroup, tensors: Sequence[Tensor]) -> bytes:

@@ -2,7 +2,7 @@
 
 The bits of positive floats rise with their logarithm. What is coded is the distance of each from the median of its
 tensor: its upper part by the model of golf/codec/weight_stream.py, its low five bits as they are (they are noise).
-Section: median of each tensor i16, mean u16, then the chained stream, then the low bits.
+Section: median of each tensor i16, mean square f16, then the chained stream, then the low bits.
 """
 
 import struct
@@ -18,7 +18,7 @@ from golf.codec.parts import PartGroup
 from golf.codec.protocol import damaged_stream
 from golf.codec.range_weights import ChainReader, chain_streams, lanes_for
 from golf.codec.weight_model import AdaptiveTables
-from golf.codec.weight_stream import MEAN_STEP, StepRecorder, WeightFamily, code_family
+from golf.codec.weight_stream import StepRecorder, WeightFamily, code_family
 
 FLOAT_COLUMNS = 64
 FLOAT_REACH = 160
@@ -31,11 +31,18 @@ def ordered_bits(tensor: Tensor) -> np.ndarray:
     return np.where(bits < 0, -1 - (bits & 0x7FFF), bits)
 
 
-def float_family(count: int, mean: int) -> tuple[WeightFamily, int]:
+def float_family(count: int, square: float) -> tuple[WeightFamily, int]:
     """The shape in which `count` numbers are coded: rows that learn from their beginning, columns that tell nothing."""
     rows = -(-count // FLOAT_COLUMNS)
-    lanes = lanes_for(rows, FLOAT_COLUMNS)
-    return WeightFamily((rows,), FLOAT_COLUMNS, (mean,), lanes, row_prior=8, column_prior=2**20), rows
+    family = WeightFamily(
+        (rows,),
+        np.array([min(max(square, 2.0**-8), 2.0**15)]),
+        np.ones((FLOAT_COLUMNS, 1)),
+        np.array([2**20]),
+        8,
+        lanes_for(rows, FLOAT_COLUMNS),
+    )
+    return family, rows
 
 
 def encode_floats(tensors: Sequence[Tensor]) -> bytes:
@@ -46,27 +53,27 @@ def encode_floats(tensors: Sequence[Tensor]) -> bytes:
     upper, low = distance >> FLOAT_LOW_BITS, distance & (1 << FLOAT_LOW_BITS) - 1
     if np.abs(upper).max(initial=0) > FLOAT_REACH:
         return b""
-    mean = int(np.abs(upper).sum() * int(MEAN_STEP) // max(1, len(upper)))
-    family, rows = float_family(len(upper), mean)
+    square = float(np.float16(int((upper * upper).sum()) / max(1, len(upper))))
+    family, rows = float_family(len(upper), square)
     values = np.zeros((rows, FLOAT_COLUMNS))
     values.reshape(-1)[: len(upper)] = upper
     recorder = StepRecorder(family.lanes)
     code_family(family, AdaptiveTables(FLOAT_REACH), recorder, values)
     tail = np.packbits(low[:, None] >> np.arange(FLOAT_LOW_BITS) & 1).tobytes()
-    return struct.pack(f"<{len(medians)}hH", *medians, mean) + chain_streams([recorder], tail)
+    return struct.pack(f"<{len(medians)}he", *medians, square) + chain_streams([recorder], tail)
 
 
 def decode_floats(group: PartGroup, data: bytes) -> list[Tensor]:
     """The tensors of a section."""
     counts = [prod(shape) for shape in group.shapes]
-    layout = f"<{len(counts)}hHII"
+    layout = f"<{len(counts)}heII"
     if len(data) < struct.calcsize(layout):
         raise damaged_stream("range", "truncated")
-    *medians, mean, length, tail_length = struct.unpack_from(layout, data)
+    *medians, square, length, tail_length = struct.unpack_from(layout, data)
     total = sum(counts)
     if tail_length != (total * FLOAT_LOW_BITS + 7) // 8:
         raise damaged_stream("range", "its size differs")
-    family, rows = float_family(total, mean)
+    family, rows = float_family(total, square)
     values = np.zeros((rows, FLOAT_COLUMNS))
     chain = ChainReader(data[struct.calcsize(layout) :], (length, tail_length))
     reader = chain.open(family.lanes)

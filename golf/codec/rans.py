@@ -26,14 +26,14 @@ STATE_BYTES = 5
 
 def little_endian(numbers: np.ndarray, count: int) -> bytes:
     """The low `count` bytes of each number."""
-    return numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :count].tobytes()
+    return numbers.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :count].tobytes()
 
 
 def from_little_endian(data: bytes, count: int) -> np.ndarray:
-    """The inverse of `little_endian`, as uint64."""
+    """The inverse of `little_endian`, as int64."""
     wide = np.zeros((len(data) // count, 8), dtype=np.uint8)
     wide[:, :count] = np.frombuffer(data, dtype=np.uint8).reshape(-1, count)
-    return wide.reshape(-1).view("<u8").astype(np.uint64)
+    return wide.reshape(-1).view("<i8").astype(np.int64)
 
 
 def rans_encode(
@@ -54,12 +54,11 @@ def rans_encode(
     words = []
     for start, frequency in zip(reversed(starts), reversed(frequencies)):
         x = state[: len(start)]
-        f = frequency.astype(np.uint64)
+        f = frequency.astype(np.int64)
         full = x >= f << 24
         words.append(x[full].astype("<u2"))
         x = np.where(full, x >> 16, x)
-        quotient = x // f
-        state[: len(start)] = (quotient << PROBABILITY_BITS) + (x - quotient * f) + start
+        state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
     return little_endian(state, STATE_BYTES) + b"".join(piece.tobytes() for piece in reversed(words))
 
 
@@ -71,7 +70,7 @@ class RansDecoder:
         if len(data) < head or (len(data) - head) % 2:
             raise damaged_stream("range", "truncated")
         self.state = from_little_endian(data[:head], STATE_BYTES)
-        self.words = np.frombuffer(data, dtype="<u2", offset=head).astype(np.uint64)
+        self.words = np.frombuffer(data, dtype="<u2", offset=head).astype(np.int64)
         self.position = 0
 
     def decode(self, cumulative: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -82,20 +81,18 @@ class RansDecoder:
             rows: the table of each of the first lanes.
         """
         x = self.state[: len(rows)]
-        slot = (x & 0xFFFF).astype(np.int64)
+        slot = x & (PROBABILITY_ONE - 1)
         width = cumulative.shape[1]
         flat = cumulative.reshape(-1)
         base = rows * width
         found = base.copy()
         step = (width - 1) >> 1
         while step:
-            probe = found + step
-            found = np.where(flat[probe] <= slot, probe, found)
+            found += (flat.take(found + step) <= slot) * step
             step >>= 1
-        start = flat[found]
-        frequency = (flat[found + 1] - start).astype(np.uint64)
-        x = frequency * (x >> 16) + (slot - start).astype(np.uint64)
-        empty = np.flatnonzero(x < RANS_LOW)
+        start = flat.take(found)
+        x = (flat.take(found + 1) - start) * (x >> 16) + slot - start
+        empty = (x < RANS_LOW).nonzero()[0]
         end = self.position + len(empty)
         if end > len(self.words):
             raise damaged_stream("range", "truncated")
