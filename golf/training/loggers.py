@@ -178,7 +178,7 @@ def _finish_wandb(
 
     logger.experiment.summary.update(values)
     for export, lines in sensitivity.items():
-        columns = list(dict.fromkeys(name for line in lines for name in line))
+        columns: list[Any] = list(dict.fromkeys(name for line in lines for name in line))
         table = wandb.Table(columns=columns, data=[[line.get(name) for name in columns] for line in lines])
         logger.experiment.log({f"sensitivity/{export}": table})
     if artifact is not None and getattr(logger, "log_model_at_end", False):

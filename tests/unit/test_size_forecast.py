@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -186,6 +187,29 @@ def test_published_speeds_are_labelled():
     assert training_forecast(config, "mac", (None, "unknown")).steps is None
 
 
+def test_a_forecast_of_diverged_weights_does_not_end_a_training(monkeypatch):
+    from golf.training.callbacks import size
+
+    said = []
+    monkeypatch.setattr(size, "exported_state", lambda net, state: {"w": torch.full((4, 4), torch.nan)})
+    monkeypatch.setattr(size, "roles_of", lambda net: {"w": "matrix"})
+    session = SimpleNamespace(net=torch.nn.Linear(2, 2), average=None, step=7, say=said.append)
+    session.flush_metrics = lambda: None
+    callback = size.SizeForecastCallback(every_steps=1)
+    callback._plan = QuantPlan()
+    callback._log(session, SimpleNamespace(loggers=[]))
+    assert "no forecast at step 7" in said[0]
+    assert "NaN or infinite" in said[0]
+
+
+@pytest.mark.parametrize("wrong", [{"every_steps": -1}, {"sample_bytes": 0}])
+def test_wrong_options_of_the_callback(wrong):
+    from golf.training.callbacks.size import SizeForecastCallback
+
+    with pytest.raises(UserError, match=r"callbacks\.size_forecast"):
+        SizeForecastCallback(**wrong)
+
+
 def test_forecast_during_training_is_logged(tiny_run, tmp_path):
     folder = tmp_path / "sized"
     sizes = ("callbacks=size_forecast", "callbacks.size_forecast.every_steps=2", "budget.limit_bytes=1000")
@@ -198,5 +222,5 @@ def test_forecast_during_training_is_logged(tiny_run, tmp_path):
     parts = [size for name, size in found[-1].items() if name.startswith("size/") and name not in whole]
     assert sum(parts) == found[-1]["size/artifact_bytes"]
     summary = json.loads((folder / "stages" / "pack" / "manifest.json").read_text())["result"]
-    assert abs(found[-1]["size/artifact_bytes"] / summary["artifact_bytes"] - 1) < 0.02
+    assert abs(found[-1]["size/artifact_bytes"] - summary["artifact_bytes"]) < 100  # the tokenizer's identity differs
     assert (folder / "log.txt").read_text().count("size: the weights of step") == 1
