@@ -1,13 +1,14 @@
 """A run as one Python file: the core code it uses, its configuration as constructor calls, and a main.
 
-Starting from the configuration's targets and `golf.script`, every definition that is referred to is taken along, then
-modules are written in the order of their imports under banners that name the origin. The result needs torch, numpy and
-sentencepiece, and is the same for the same configuration and source. Invariant: nothing in it can be switched off:
-what the run does not use is not there.
+Starting from the configuration's targets and `golf.script`, every definition that is referred to is taken along; modules
+are written in the order of their imports under banners that name the origin; then what the configuration rules out is
+left out (golf/submission/specialise.py). The result needs torch, numpy and sentencepiece, and is the same for the same
+configuration and source. Invariant: nothing in it can be switched off: what the run does not use is not there.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from golf.config.code import to_expression
 from golf.errors import UserError
 from golf.files import write_atomically
 from golf.models.exported import exported_network
+from golf.submission.emit import Original, emitted
+from golf.submission.pack import packed
 from golf.submission.source import (
     ANNOTATION_OF_ABSENT,
     CoreModule,
@@ -27,9 +30,13 @@ from golf.submission.source import (
     owners_of_names,
     user_modules,
 )
+from golf.submission.specialise import specialised
 
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
+FORMS = ("readable", "packed")
+# Definitions whose checks of input stay: the main program's, and those that protect a score.
+KEEP_CHECKS = ("ProgramRun", "main", "read_options", "Ledger")
 _WIDTH = 120
 
 
@@ -43,17 +50,32 @@ def write_submission(config: dict[str, Any], path: Path) -> Path:
 
     prepared = build(config["data"]).prepare(say=lambda line: None, require_train=False)
     sha256 = prepared.tokenizer(config["model"]["vocab_size"]).sha256
-    write_atomically(Path(path), flatten(config, prepared.folder, sha256))
+    write_atomically(Path(path), as_shipped(flatten(config, prepared.folder, sha256), config.get("code", "readable")))
     return Path(path)
 
 
+def as_shipped(text: str, form: str) -> str:
+    """A program in one of its two forms, `readable` or `packed`."""
+    if form not in FORMS:
+        raise UserError(f"code={form} is not known: type code=readable or code=packed")
+    return text if form == "readable" else packed(text)
+
+
 def flatten(config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "") -> str:
-    """The source text of a resolved run config.
+    """The source text of a resolved run config, in its readable form.
 
     Args:
         data_folder: where the shards are by default, `data.folder` if None; only a relative path is written down.
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
     """
+    text = whole_program(config, data_folder, tokenizer_sha256)
+    tree = ast.parse(text)
+    original = Original(text, tree)
+    return emitted(specialised(tree, KEEP_CHECKS), original)
+
+
+def whole_program(config: dict[str, Any], data_folder: str | None, tokenizer_sha256: str) -> str:
+    """Every definition that is referred to, whole, with the configuration and the start at the end."""
     expression, imports = program_expression(config, data_folder or config["data"]["folder"], tokenizer_sha256)
     own = user_modules(module for module, _ in imports)
     modules = core_modules() | own
@@ -276,7 +298,9 @@ def heading(config: dict[str, Any]) -> str:
         "    python train_gpt.py                          train, pack model.golf, score it\n"
         "    python train_gpt.py --eval-only model.golf   score an artifact\n"
         "    torchrun --standalone --nproc_per_node=8 train_gpt.py\n\n"
-        "Needs torch, numpy and sentencepiece; --help lists the options. The configuration is at the end.\n"
+        "Needs torch, numpy and sentencepiece; --help lists the options. Of golf's modules there is what this run's\n"
+        "configuration (at the end) needs: values that cannot vary are written where they are used, checks of input that\n"
+        "the run has passed are left out, and docstrings are cut to their first paragraph.\n"
         '"""\n'
     )
 

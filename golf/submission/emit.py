@@ -1,0 +1,314 @@
+"""A syntax tree as text: what was not edited as it was written, with its comments; the rest formatted anew.
+
+The tree is one that was parsed from `source` and then edited in place. Of docstrings, and of the paragraphs that tell
+what a module is, the first one is kept. Invariant: the text parses to the tree, docstrings aside.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from typing import Any
+
+WIDTH = 120
+BLOCKS = (ast.FunctionDef, ast.ClassDef)
+PARTS = ("body", "orelse", "finalbody", "handlers")
+
+
+class Original:
+    """The text a tree was parsed from, and what every statement was like then."""
+
+    def __init__(self, source: str, tree: ast.Module):
+        self.lines = source.splitlines()
+        self.nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]  # kept, so that ids stay theirs
+        self.dumps = {id(node): head_dump(node) for node in self.nodes}
+        self.head_ends = {id(node): self._head_end(node) for node in self.nodes}
+        self.banners = {number: line for number, line in enumerate(self.lines) if line.startswith("# -----")}
+
+    def _head_end(self, node: ast.stmt) -> int:
+        body = getattr(node, "body", None)
+        if not body:
+            return node.end_lineno or node.lineno
+        end = first_line(body[0]) - 1
+        while (end > node.lineno and self.lines[end - 1].lstrip().startswith(("#", "@"))) or not self.lines[
+            end - 1
+        ].strip():
+            end -= 1
+        return end
+
+    def is_untouched(self, node: ast.stmt) -> bool:
+        return self.dumps.get(id(node)) == head_dump(node)
+
+    def text(self, node: ast.stmt, indent: int) -> list[str] | None:
+        """The lines of a simple statement, or of the head of a compound one, as they were written."""
+        begin, end = first_line(node), self.head_ends[id(node)]
+        lines = self.lines[begin - 1 : end]
+        shift = indent - (len(lines[0]) - len(lines[0].lstrip()))
+        if shift and any('"""' in line for line in lines):
+            return None
+        moved = [line[-shift:] if shift < 0 else " " * shift + line if line else line for line in lines]
+        return moved if all(len(line) <= WIDTH for line in moved) else None
+
+    def comments(self, node: ast.stmt, indent: int) -> list[str]:
+        """The comment lines directly above a statement."""
+        if id(node) not in self.dumps:
+            return []
+        number = first_line(node) - 1
+        found: list[str] = []
+        while number and self.lines[number - 1].lstrip().startswith("#") and number - 1 not in self.banners:
+            number -= 1
+            found.insert(0, " " * indent + self.lines[number].strip())
+        return (
+            found if all(len(line) <= WIDTH for line in found) and not re.match(r"\s*# -- ", "".join(found[:1])) else []
+        )
+
+    def section(self, node: ast.stmt) -> int:
+        """The line of the banner above a statement; -1 before the first."""
+        return max((number for number in self.banners if number < node.lineno), default=-1)
+
+    def about(self, banner: int) -> list[str]:
+        """The first paragraph below a banner."""
+        found: list[str] = []
+        for line in self.lines[banner + 1 :]:
+            if not line.startswith("# "):
+                break
+            found.append(line)
+        return found
+
+
+def first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
+
+
+def head_dump(node: ast.stmt) -> str:
+    """A statement without the statements in it."""
+    kept = {name: getattr(node, name) for name in PARTS if isinstance(getattr(node, name, None), list)}
+    for name in kept:
+        setattr(node, name, [])
+    text = ast.dump(node)
+    for name, value in kept.items():
+        setattr(node, name, value)
+    return text
+
+
+def emitted(tree: ast.Module, original: Original) -> str:
+    """The text of the edited tree, section by section."""
+    lines: list[str] = []
+    last_section, previous = -1, ""
+    for node in tree.body:
+        section = original.section(node)
+        if section != last_section:
+            lines += ["", "", original.banners[section], *original.about(section)]
+            last_section, previous = section, "banner"
+        kind = kind_of(node)
+        if previous and (kind != previous or kind == "block"):
+            lines += ["", ""] if "block" in (kind, previous) else [""]
+        about = set(original.about(section)) if section >= 0 else set[str]()
+        if is_docstring(node):
+            lines += original.lines[node.lineno - 1 : node.end_lineno]
+        else:
+            lines += [line for line in original.comments(node, 0) if line not in about]
+            lines += statement(node, 0, original)
+        previous = kind
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def kind_of(node: ast.stmt) -> str:
+    """What is written next to each other: imports of one sort, constants; blocks stand alone."""
+    if isinstance(node, ast.ImportFrom | ast.Import):
+        module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        top = (module or "").partition(".")[0]
+        return "future" if top == "__future__" else "standard" if top in sys.stdlib_module_names else "installed"
+    return "block" if isinstance(node, (*BLOCKS, ast.If)) else "docstring" if is_docstring(node) else "constant"
+
+
+def statement(node: ast.stmt, indent: int, original: Original) -> list[str]:
+    """The lines of one statement."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return docstring(node.value.value, indent)
+    kept = original.text(node, indent) if original.is_untouched(node) else None
+    lines = head(node, indent) if kept is None else kept
+    if isinstance(node, ast.If) and lines[0].lstrip().startswith("elif "):
+        lines[0] = lines[0].replace("elif ", "if ", 1)
+    inner = indent + 4
+    match node:
+        case ast.FunctionDef() | ast.ClassDef():
+            return lines + block(node.body, inner, original, spaced=isinstance(node, ast.ClassDef))
+        case ast.If():
+            lines += block(node.body, inner, original)
+            if len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If):
+                inside = statement(node.orelse[0], indent, original)
+                return [*lines, " " * indent + "el" + inside[0].lstrip(), *inside[1:]]
+            return lines + tail("else", node.orelse, indent, original)
+        case ast.For() | ast.While():
+            return lines + block(node.body, inner, original) + tail("else", node.orelse, indent, original)
+        case ast.With():
+            return lines + block(node.body, inner, original)
+        case ast.Try():
+            lines += block(node.body, inner, original)
+            for handler in node.handlers:
+                kind = "" if handler.type is None else " " + double_quoted(ast.unparse(handler.type))
+                name = f" as {handler.name}" if handler.name else ""
+                lines += [" " * indent + f"except{kind}{name}:", *block(handler.body, inner, original)]
+            lines += tail("else", node.orelse, indent, original)
+            return lines + tail("finally", node.finalbody, indent, original)
+        case _:
+            return lines
+
+
+def tail(word: str, body: list[ast.stmt], indent: int, original: Original) -> list[str]:
+    return [" " * indent + word + ":", *block(body, indent + 4, original)] if body else []
+
+
+def block(body: list[ast.stmt], indent: int, original: Original, spaced: bool = False) -> list[str]:
+    lines: list[str] = []
+    for position, node in enumerate(body):
+        after_function = position and isinstance(body[position - 1], ast.FunctionDef)
+        if position and (
+            isinstance(node, ast.FunctionDef) or after_function or (spaced and is_docstring(body[position - 1]))
+        ):
+            lines.append("")
+        lines += [*original.comments(node, indent), *statement(node, indent, original)]
+    return lines
+
+
+def head(node: ast.stmt, indent: int) -> list[str]:
+    """A simple statement, or the head of a compound one, formatted anew."""
+    kept = {name: getattr(node, name) for name in PARTS if isinstance(getattr(node, name, None), list)}
+    compound = bool(kept)
+    if compound and not isinstance(node, ast.Try):
+        for name in kept:
+            setattr(node, name, [])
+        node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        text = ast.unparse(node).rpartition("\n")[0]
+        for name, value in kept.items():
+            setattr(node, name, value)
+    else:
+        text = "try:" if compound else ast.unparse(node)
+    found: list[str] = []
+    for line in text.split("\n"):
+        found += wrapped(tidy(line), indent)
+    return found
+
+
+def is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def docstring(text: str, indent: int) -> list[str]:
+    """The first paragraph of a docstring."""
+    first = re.split(r"\n\s*\n", text.strip())[0]
+    if "\n" in first and first.startswith("Args:"):
+        return []
+    lines = [line.strip() for line in first.splitlines()]
+    pad, escaped = " " * indent, [line.replace("\\", "\\\\").replace('"""', "'''") for line in lines]
+    escaped[0] = '"""' + escaped[0]
+    closing = '"""' if len(escaped) == 1 and not escaped[0].endswith('"') else ""
+    return [pad + escaped[0] + closing] if closing else [*(pad + line for line in escaped), pad + '"""']
+
+
+# -- formatting -------------------------------------------------------------------------------------------------------
+def tokens_of(text: str) -> list[tokenize.TokenInfo]:
+    return [t for t in tokenize.generate_tokens(io.StringIO(text + "\n").readline) if t.type not in (4, 0)]
+
+
+def double_quoted(text: str) -> str:
+    """Strings in double quotes, where nothing has to be escaped for it."""
+    pieces, position = [], 0
+    for token in tokens_of(text) if "'" in text else []:
+        match = re.fullmatch(r"([a-z]*)'([^'\"\\\n]*)'", token.string)
+        if token.type == tokenize.STRING and match and "{" not in match[2]:
+            pieces += [text[position : token.start[1]], f'{match[1]}"{match[2]}"']
+            position = token.end[1]
+    return "".join([*pieces, text[position:]])
+
+
+def tidy(text: str) -> str:
+    """ast.unparse's habits as people write them: quotes, defaults after annotations, tuples without brackets."""
+    text = double_quoted(text) if "\n" not in text else text
+    if text.startswith(("def ", "async def ")):
+        text = re.sub(r"(: [^=(),]+(?:\[[^\]]*\][^=(),]*)*)=", r"\1 = ", text)
+    match = re.match(r"^((?:return|[\w., \[\]\"*]+ =)) \((.+)\)$", text)
+    if match and "," in match[2] and closes_at_end(text, len(match[1]) + 1) and not match[2].endswith(","):
+        text = f"{match[1]} {match[2]}" if " for " not in match[2] and " else " not in match[2] else text
+    return text
+
+
+def closes_at_end(text: str, begin: int) -> bool:
+    """Whether the bracket at `begin` is closed by the last character."""
+    depth = 0
+    for token in tokens_of(text):
+        if token.start[1] < begin:
+            continue
+        depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
+        if not depth:
+            return token.end[1] == len(text)
+    return False
+
+
+def wrapped(text: str, indent: int) -> list[str]:
+    """A line, broken at its last outermost bracket, and further where that is still too long."""
+    line = " " * indent + text
+    if len(line) <= WIDTH:
+        return [line]
+    try:
+        spans = outer_brackets(text)
+    except (tokenize.TokenError, IndentationError):
+        return [line]
+    for begin, end, commas in reversed(spans):
+        if end - begin < 3:
+            continue
+        inside = text[begin + 1 : end]
+        if not inside.strip():
+            continue
+        middle: list[str] = []
+        if len(inside) + indent + 4 <= WIDTH and not text.startswith("def "):
+            middle = [" " * (indent + 4) + inside.strip()]
+        else:
+            cuts = [begin, *commas, end]
+            items = [text[a + 1 : b].strip() for a, b in zip(cuts, cuts[1:])]
+            items = [item for item in items if item]
+            single = len(items) == 1 and not commas
+            for item in items:
+                middle += wrapped(item + ("" if single else ","), indent + 4)
+        before = text[: begin + 1]
+        if len(before) + indent > WIDTH:
+            continue
+        return [" " * indent + before, *middle, *wrapped(text[end:], indent)]
+    return [line]
+
+
+def outer_brackets(text: str) -> list[tuple[int, int, list[int]]]:
+    """Begin, end and commas of each outermost pair of brackets."""
+    found: list[tuple[int, int, list[int]]] = []
+    depth, begin, commas = 0, 0, list[int]()
+    for token in tokens_of(text.rstrip(",") if text.endswith(",") else text):
+        if token.type != tokenize.OP:
+            continue
+        if token.string in "([{":
+            if not depth:
+                begin, commas = token.start[1], []
+            depth += 1
+        elif token.string in ")]}":
+            depth -= 1
+            if not depth:
+                found.append((begin, token.start[1], commas))
+        elif token.string == "," and depth == 1:
+            commas.append(token.start[1])
+    return found
+
+
+def same_program(text: str, tree: ast.Module) -> bool:
+    """Whether a text parses to a tree, docstrings aside."""
+    return bare_dump(ast.parse(text)) == bare_dump(ast.parse(ast.unparse(tree)))
+
+
+def bare_dump(tree: Any) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and isinstance(node, (ast.Module, *BLOCKS)):
+            node.body = [item for item in body if not is_docstring(item)]
+    return ast.dump(tree)

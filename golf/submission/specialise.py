@@ -1,0 +1,295 @@
+"""A program without what its configuration rules out: folded constants, dead branches, unused parameters and fields.
+
+The facts come from golf/submission/interpret.py. Each pass edits the syntax tree in place; statements that are not
+touched stay the very objects that were parsed, so that golf/submission/emit.py can print them as they were written.
+Invariant: an edit is made only where the facts prove that the program does the same without it. Checks of input that end
+in one of golf's errors are the exception: they go where `drops_checks` says so, and the file's heading tells.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import Any
+
+from golf.submission.checks import Checks, without_docstring
+from golf.submission.interpret import Interpreter, interpreted
+from golf.submission.pure import is_pure
+from golf.submission.unused import remove_unused
+from golf.submission.values import only_constant
+
+LITERALS = (type(None), bool, int, float, str)
+MOST_PASSES = 12
+
+
+def specialised(tree: ast.Module, keep_checks: Iterable[str] | None = None) -> ast.Module:
+    """Edit a program until nothing more can be left out. `keep_checks`: definitions that keep theirs; None = all."""
+    before = ""
+    if keep_checks is not None:
+        Checks(set(keep_checks)).visit(tree)
+        ast.fix_missing_locations(tree)
+    for _ in range(MOST_PASSES):
+        facts = interpreted(tree)
+        Folder(facts).visit(tree)
+        ast.fix_missing_locations(tree)
+        remove_unused(tree, facts)
+        ast.fix_missing_locations(tree)
+        after = ast.dump(tree)
+        if after == before:
+            break
+        before = after
+    return tree
+
+
+class Folder(ast.NodeTransformer):
+    """Constants for what can only be one, and branches that are never taken dropped."""
+
+    def __init__(self, facts: Interpreter):
+        self.facts = facts
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+    def body(self, statements: list[ast.stmt], needed: bool = True) -> list[ast.stmt]:
+        kept: list[ast.stmt] = []
+        for node in statements:
+            if id(node) not in self.facts.visited and not isinstance(node, ast.Pass):
+                continue
+            found: Any = self.visit(node)
+            kept += found if isinstance(found, list) else [] if found is None else [found]
+        useful = [node for node in kept if not isinstance(node, ast.Pass)]
+        return useful or ([ast.Pass()] if needed else [])
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        node.body = self.body(node.body)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        function = self.facts.functions[id(node)]
+        if not function.live:
+            return None
+        node.decorator_list = [self.visit(item) for item in node.decorator_list]
+        node.args = self.generic_visit_all(node.args)
+        node.body = self.body(node.body)
+        if function.owner is not None and node.name == "__post_init__" and is_empty(without_docstring(node.body)):
+            return None
+        while len(node.body) > 1 and is_bare_return(node.body[-1]):
+            node.body.pop()
+        return node
+
+    def generic_visit_all(self, node: ast.arguments) -> ast.arguments:
+        node.defaults = [self.visit(item) for item in node.defaults]
+        node.kw_defaults = [None if item is None else self.visit(item) for item in node.kw_defaults]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        node.body = self.body(node.body)
+        return node
+
+    def visit_If(self, node: ast.If) -> Any:
+        outcomes = self.facts.truth(self.facts.values.get(id(node.test), frozenset()))
+        if len(outcomes) == 1 and is_pure(node.test):
+            return self.body(node.body if True in outcomes else node.orelse, needed=False) or None
+        node.test = self.condition(node.test)
+        node.body = self.body(node.body)
+        node.orelse = self.body(node.orelse, needed=False)
+        if is_empty(node.body) and not node.orelse and is_pure(node.test):
+            return None
+        if is_empty(node.body) and node.orelse:
+            node.test, node.body, node.orelse = negated(node.test), node.orelse, []
+        return node
+
+    def visit_For(self, node: ast.For) -> Any:
+        node.iter = self.visit(node.iter)
+        node.body, node.orelse = self.body(node.body), self.body(node.orelse, needed=False)
+        if is_empty(node.body) and not node.orelse and is_pure(node.iter):
+            return None
+        return node
+
+    def visit_While(self, node: ast.While) -> Any:
+        node.test = self.condition(node.test)
+        node.body, node.orelse = self.body(node.body), self.body(node.orelse, needed=False)
+        return node
+
+    def visit_With(self, node: ast.With) -> Any:
+        node.items = [self.visit(item) for item in node.items]
+        node.body = self.body(node.body)
+        return node
+
+    def visit_Try(self, node: ast.Try) -> Any:
+        node.body = self.body(node.body)
+        for handler in node.handlers:
+            handler.body = self.body(handler.body)
+        node.orelse, node.finalbody = self.body(node.orelse, False), self.body(node.finalbody, False)
+        return node.finalbody if is_empty(node.body) else node
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        return None if is_pure(node.test) else self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        if not isinstance(node.target, ast.Name):
+            node.target = self.visit(node.target)
+        return node
+
+    def does_nothing(self, node: ast.expr) -> bool:
+        """Whether a call ends in functions without a body."""
+        callees = self.facts.calls.get(id(node), set())
+        if not isinstance(node, ast.Call) or not callees or None in callees or not is_pure(node.func):
+            return False
+        if not all(map(is_pure, node.args)) or not all(is_pure(keyword.value) for keyword in node.keywords):
+            return False
+        return all(
+            is_empty(without_docstring(function.node.body)) for function, _ in callees if function.kind == "plain"
+        )
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        if self.does_nothing(node.value):
+            return None
+        if isinstance(node.value, ast.Constant):
+            return node if isinstance(node.value.value, str) else None
+        node.value = self.visit(node.value)
+        return None if is_pure(node.value) and not isinstance(node.value, ast.Yield) else node
+
+    # -- expressions --------------------------------------------------------------------------------------------------
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.expr) and not isinstance(node, ast.Constant):
+            folded = self.folded(node)
+            if folded is not None:
+                return folded
+        return super().visit(node)
+
+    def folded(self, node: ast.expr) -> ast.expr | None:
+        """The constant that an expression can only be, if it does nothing else."""
+        if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or isinstance(node, ast.Starred | ast.JoinedStr):
+            return None
+        known = only_constant(self.facts.values.get(id(node), frozenset()))
+        if known is None or not isinstance(known.value, LITERALS) or not is_pure(node):
+            return None
+        if isinstance(known.value, float) and known.value != known.value:
+            return None
+        return literal(known.value, node)
+
+    def condition(self, node: ast.expr) -> ast.expr:
+        """A test, of which only the truth matters."""
+        outcomes = self.facts.truth(self.facts.values.get(id(node), frozenset()))
+        if len(outcomes) == 1 and is_pure(node):
+            return literal(True in outcomes, node)
+        return self.visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
+        outcomes = self.facts.truth(self.facts.values.get(id(node.test), frozenset()))
+        if len(outcomes) == 1 and is_pure(node.test):
+            return self.visit(node.body if True in outcomes else node.orelse)
+        node.test = self.condition(node.test)
+        node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
+        is_and, kept = isinstance(node.op, ast.And), []
+        for position, part in enumerate(node.values):
+            outcomes = self.facts.truth(self.facts.values.get(id(part), frozenset()))
+            last = position == len(node.values) - 1
+            if not last and outcomes == {is_and} and is_pure(part):
+                continue
+            if not outcomes and kept:
+                break  # never evaluated
+            kept.append(self.visit(part))
+            if outcomes == {not is_and}:
+                break
+        no_matter = isinstance(kept[-1], ast.Constant) and kept[-1].value is is_and
+        if len(kept) > 1 and no_matter and isinstance(kept[-2], ast.Compare):
+            kept.pop()
+        node.values = kept
+        return node if len(kept) > 1 else kept[0]
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        node.func = self.visit(node.func)
+        node.args = [self.visit(item) for item in node.args]
+        for keyword in node.keywords:
+            keyword.value = self.visit(keyword.value)
+        node.args = [item for item in node.args if not is_empty_star(item)]
+        node.keywords = [item for item in node.keywords if not (item.arg is None and is_empty_dict(item.value))]
+        if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier():
+                return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
+        return node
+
+    def visit_Dict(self, node: ast.Dict) -> Any:
+        box = self.facts.boxes.get((id(node), "dict"))
+        prune = box is not None and not box.read_whole and not box.lost and box.exact
+        keys: list[Any] = []
+        values: list[ast.expr] = []
+        for key, value in zip(node.keys, node.values):
+            name = key.value if isinstance(key, ast.Constant) else None
+            if prune and box is not None and key is not None and name not in box.read_keys and is_pure(value):
+                continue
+            found = self.visit(value)
+            if key is None and is_empty_dict(found):
+                continue
+            if key is None and isinstance(found, ast.Dict):
+                keys += found.keys
+                values += found.values
+                continue
+            keys.append(None if key is None else self.visit(key))
+            values.append(found)
+        node.keys, node.values = keys, values
+        return node
+
+    def visit_List(self, node: ast.List) -> Any:
+        return self._display(node)
+
+    def visit_Tuple(self, node: ast.Tuple) -> Any:
+        return self._display(node)
+
+    def _display(self, node: Any) -> Any:
+        found: list[ast.expr] = []
+        for item in node.elts:
+            visited = self.visit(item)
+            if isinstance(visited, ast.Starred) and isinstance(visited.value, ast.List | ast.Tuple):
+                found += visited.value.elts
+            else:
+                found.append(visited)
+        node.elts = found
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> Any:
+        node.iter = self.visit(node.iter)
+        node.ifs = [self.condition(item) for item in node.ifs]
+        node.ifs = [item for item in node.ifs if not (isinstance(item, ast.Constant) and item.value)]
+        return node
+
+
+def literal(value: Any, node: ast.AST) -> ast.expr:
+    """A constant as an expression; negative numbers are written with a sign."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and str(value).startswith("-"):
+        return ast.copy_location(ast.UnaryOp(ast.USub(), ast.copy_location(ast.Constant(-value), node)), node)
+    return ast.copy_location(ast.Constant(value), node)
+
+
+def negated(test: ast.expr) -> ast.expr:
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return test.operand
+    opposite = {ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn}
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in opposite:
+        test.ops = [opposite[type(test.ops[0])]()]
+        return test
+    return ast.copy_location(ast.UnaryOp(ast.Not(), test), test)
+
+
+def is_empty(body: list[ast.stmt]) -> bool:
+    return all(isinstance(node, ast.Pass) for node in body)
+
+
+def is_bare_return(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Return) and (
+        node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)
+    )
+
+
+def is_empty_star(node: ast.expr) -> bool:
+    return isinstance(node, ast.Starred) and isinstance(node.value, ast.List | ast.Tuple) and not node.value.elts
+
+
+def is_empty_dict(node: ast.expr) -> bool:
+    return isinstance(node, ast.Dict) and not node.values
