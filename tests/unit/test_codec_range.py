@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -19,8 +20,9 @@ from golf.codec.column_prediction import ColumnPredictor, prediction_matrix
 from golf.codec.grouped_codec import GroupedBrotli, similar_rows
 from golf.codec.parts import PartGroup, part_groups
 from golf.codec.range_codec import FLOATS_MODE, RangeCodec
+from golf.codec.range_weights import row_weight
 from golf.codec.rans import RansDecoder, rans_encode
-from golf.codec.weight_model import AdaptiveTables
+from golf.codec.weight_model import AdaptiveTables, rough_exp2, rough_log2
 from golf.errors import UserError
 from golf.quant.plan import QuantPlan
 from golf.quant.state import QuantisedState
@@ -207,3 +209,44 @@ def test_settings_and_directories_out_of_range_are_refused():
         part_groups(directory)
     assert prod(group_of([torch.zeros(3, 4)], "float32").shapes[0]) * 4 == 48
     assert isinstance(state_of({}), QuantisedState)
+
+
+def coded_bytes(tensors, known=()):
+    group = replace(group_of(tensors, "int8"), known=tuple(known))
+    packed = RangeCodec().encode_parts(group, tensors)
+    for left, right in zip(RangeCodec().decode_parts(group, packed), tensors):
+        assert torch.equal(left, right)
+    return len(packed)
+
+
+def test_columns_begin_at_what_a_vector_of_the_file_tells():
+    generator = torch.Generator().manual_seed(5)
+    spread = torch.exp(0.6 * torch.randn(512, generator=generator))
+    matrix = (2.4 * spread * torch.randn(32, 512, generator=generator)).round().clamp(-127, 127).to(torch.int8)
+    noisy = (spread * torch.exp(0.05 * torch.randn(512, generator=generator))).to(torch.float16)
+    others = [torch.randn(512, generator=generator).to(torch.float16) for _ in range(3)]
+    alone = coded_bytes([matrix], others)
+    assert coded_bytes([matrix], [*others, noisy]) < 0.985 * alone
+    assert coded_bytes([matrix], [*others, torch.full((512,), torch.nan).to(torch.float16)]) < 1.002 * alone
+
+
+def test_rows_whose_squares_add_up_to_a_known_sum_cost_less():
+    generator = torch.Generator().manual_seed(6)
+    free = torch.randn(1024, 64, generator=generator)
+    known = free / free.std(dim=1, keepdim=True)
+    free, known = ((2.41 * x).round().to(torch.int8) for x in (free, known))
+    assert row_weight(known.numpy()) < 0 < row_weight(free.numpy())
+    bits = (coded_bytes([free]) - coded_bytes([known])) * 8 / 1024
+    assert bits > 1.0
+
+
+def test_rough_logarithms_are_each_others_inverse():
+    values = np.array([2.0**-20, 0.3, 1.0, 1.5, 7.0, 4096.0])
+    assert np.abs(rough_log2(values) - np.log2(values)).max() < 0.09
+    assert np.allclose(rough_exp2(rough_log2(values)), values, rtol=1e-12)
+
+
+def test_an_older_range_file_is_named():
+    group = group_of([codes((8, 128), "normal", 0).to(torch.int8)], "int8")
+    with pytest.raises(UserError, match="older golf"):
+        RangeCodec().decode_parts(group, b"\1" + bytes(50))
