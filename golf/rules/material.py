@@ -20,7 +20,8 @@ SAMPLED_DOCUMENTS = 200
 
 @dataclass
 class Material:
-    """`byte_table` is the table that a score is divided by; `sources` the texts that documents were made from."""
+    """`byte_table` is the table that a score is divided by, `sidecar` the bytes of the split's tokens where they are
+    stored instead (CaseOps); `sources` the texts that documents were made from."""
 
     tokenizer: Any
     byte_table: Any
@@ -31,6 +32,7 @@ class Material:
     folder: str | None = None
     tokenizer_path: str = "auto"
     manifest: dict[str, Any] | None = None
+    sidecar: Any = None
 
     def documents(self, count: int = SAMPLED_DOCUMENTS) -> Iterator[tuple[int, np.ndarray]]:
         """(number, tokens with the BOS) of the first documents and of others spread over the split."""
@@ -43,6 +45,30 @@ class Material:
         )
         for number in chosen[: starts.size].tolist():
             yield number, np.asarray(self.val_tokens[starts[number] : ends[number]])
+
+
+def counted_bytes(material: Material, tokens: int) -> int:
+    """What the first targets of the split, up to a number of tokens, are worth in all."""
+    if material.sidecar is not None:
+        return int(material.sidecar.bytes_of(1, tokens + 1).sum())
+    span = material.val_tokens[: tokens + 1]
+    return int(material.byte_table.count(span[:-1], span[1:]).sum())
+
+
+def sidecar_documents(material: Material) -> list[tuple[int, int, int]]:
+    """(number, bytes that its sidecar gives a document, bytes of its source) of the documents whose source is known.
+
+    White space around a document is in no token; so it is left out of its source, too.
+    """
+    found: list[tuple[int, int, int]] = []
+    if material.sidecar is None or material.sources is None:
+        return found
+    starts = np.flatnonzero(material.val_tokens == material.tokenizer.bos_id)
+    ends = np.append(starts[1:], len(material.val_tokens))
+    for number, _ in material.documents():
+        counted = int(material.sidecar.bytes_of(int(starts[number]), int(ends[number])).sum())
+        found.append((number, counted, len(material.sources[number].strip().encode("utf-8"))))
+    return found
 
 
 def material_of(subject: Subject) -> Material | None:
@@ -61,7 +87,7 @@ def material_of(subject: Subject) -> Material | None:
         prepared = open_folder(folder, tokenizer)
     except UserError:
         prepared = open_folder(folder, tokenizer, require_train=False)
-    used = prepared.tokenizer()
+    used, counter = prepared.tokenizer(), prepared.byte_counter()
     material = Material(
         used,
         used.byte_table(),
@@ -71,6 +97,7 @@ def material_of(subject: Subject) -> Material | None:
         folder=prepared.folder,
         tokenizer_path=prepared.tokenizer_path,
         manifest=read_manifest(folder),
+        sidecar=counter if hasattr(counter, "bytes_of") else None,
     )
     texts = Path(folder) / DOCUMENTS_NAME
     if texts.is_file():

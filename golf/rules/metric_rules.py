@@ -18,6 +18,7 @@ from golf.rules.byte_fingerprint import (
     tokens_per_byte,
 )
 from golf.rules.facts import Facts, LoggedScore
+from golf.rules.material import counted_bytes, sidecar_documents
 from golf.rules.rule import COMMUNITY, OPEN, README, Rule
 from golf.rules.verdict import BEHAVIOUR, RECORD, Verdict, cannot_tell, failed, not_applicable, passed
 
@@ -57,6 +58,10 @@ class L28(Rule):
             checked += 1
         if not checked:
             return cannot_tell("the validation data has no documents (no BOS)", NO_DATA)
+        for number, counted, actual in sidecar_documents(material):
+            if counted != actual:
+                reason = f"the sidecar gives document {number} {counted:,} bytes, its source has {actual:,}"
+                return failed(reason, "make the sidecar again: golf data retokenise", BEHAVIOUR, document=number)
         recorded = recorded_bytes(subject, material)
         if recorded is not None and recorded[0] != recorded[1]:
             reason = f"the score was divided by {recorded[0]:,} bytes, its tokens have {recorded[1]:,}"
@@ -75,8 +80,7 @@ def recorded_bytes(subject: Subject, material: Material) -> tuple[int, int] | No
     tokens = ladder[-1]["tokens"]
     if not 0 < tokens < len(material.val_tokens):
         return None
-    span = material.val_tokens[: tokens + 1]
-    return int(ladder[-1]["bytes"]), int(material.byte_table.count(span[:-1], span[1:]).sum())
+    return int(ladder[-1]["bytes"]), counted_bytes(material, tokens)
 
 
 class L29(Rule):

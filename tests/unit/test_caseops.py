@@ -188,3 +188,21 @@ def test_published_vectors_and_documents() -> None:
     report = normalisation_report(CaseOpsTokenizer(model), texts)
     assert report["counted_bytes"] + report["lost_bytes"] == report["raw_bytes"]
     assert report["exact"], "these texts begin and end without white space"
+
+
+def test_the_referee_counts_by_the_sidecar(folder: Path) -> None:
+    from types import SimpleNamespace
+
+    from golf.rules.material import counted_bytes, material_of
+    from golf.rules.metric_rules import L28
+
+    subject = SimpleNamespace(data_folder=folder, tokenizer_file=None, folder=None, summary={}, facts=[])
+    subject.material = material = material_of(subject)
+    subject.summary = {"ladder": [{"bytes": counted_bytes(material, 300), "tokens": 300}]}
+    assert L28().check(subject, None).outcome == "pass"
+    material.sources[2] += " and more"
+    verdict = L28().check(subject, None)
+    assert (verdict.outcome, verdict.evidence["document"]) == ("fail", 2)
+    material.sources = None
+    subject.summary["ladder"][0]["bytes"] += 1
+    assert "the score was divided by" in L28().check(subject, None).reason
