@@ -58,7 +58,7 @@ def counted_bytes(material: Material, tokens: int) -> int:
 def sidecar_documents(material: Material) -> list[tuple[int, int, int]]:
     """(number, bytes that its sidecar gives a document, bytes of its source) of the documents whose source is known.
 
-    White space around a document is in no token; so it is left out of its source, too.
+    White space around a document is in no token of the published model: its source may be counted without.
     """
     found: list[tuple[int, int, int]] = []
     if material.sidecar is None or material.sources is None:
@@ -67,7 +67,9 @@ def sidecar_documents(material: Material) -> list[tuple[int, int, int]]:
     ends = np.append(starts[1:], len(material.val_tokens))
     for number, _ in material.documents():
         counted = int(material.sidecar.bytes_of(int(starts[number]), int(ends[number])).sum())
-        found.append((number, counted, len(material.sources[number].strip().encode("utf-8"))))
+        source = material.sources[number]
+        bare = len(source.strip().encode("utf-8"))
+        found.append((number, counted, bare if counted == bare else len(source.encode("utf-8"))))
     return found
 
 
