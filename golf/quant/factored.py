@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from golf.errors import UserError
 from golf.quant.formats import absmax_rows
 from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor, float_dtype_name, quantise_rows
+from golf.quant.shared_work import singular_values
 
 LARGEST_EXACT_SUM = 2**24
 FACTOR_PARTS = ("left_codes", "left_scales", "right_codes", "right_scales")
@@ -63,28 +63,45 @@ class FactoredTensor:
 
 
 class LowRankFactors:
-    """A treatment of a quantisation plan: the best approximation of `rank`, its factors rounded to `bits`."""
+    """A treatment of a quantisation plan: the best approximation of a rank, its factors rounded to `bits`.
+
+    Args:
+        rank: r, or below 1 a share of a matrix's smaller side (0.25: a quarter of its singular values).
+        bits: of a factor's codes.
+    """
 
     stored_kind = FactoredTensor
 
-    def __init__(self, rank: int, bits: int = 8):
+    def __init__(self, rank: float = 0.25, bits: int = 8):
         self.factor_format = absmax_rows(bits)
-        if rank < 1 or rank * self.factor_format.code_min**2 > LARGEST_EXACT_SUM:
-            raise UserError(f"rank={rank} with bits={bits} is not possible: type rank=64")
-        self.rank = rank
+        if not rank > 0 or (rank >= 1 and rank != int(rank)):
+            raise UserError(f"rank={rank} must be a whole number or a share below 1: type rank=64 or rank=0.25")
+        self.rank, self.bits = rank, bits
+
+    def rank_for(self, shape: tuple[int, ...]) -> int:
+        """The rank of a matrix's factors.
+
+        Raises:
+            UserError: sums of so many products of codes are not exact.
+        """
+        rank = int(self.rank) if self.rank >= 1 else max(1, int(self.rank * min(shape)))
+        if rank * self.factor_format.code_min**2 > LARGEST_EXACT_SUM:
+            raise UserError(f"rank={rank} with bits={self.bits} is not possible: type rank=64")
+        return rank
 
     def convert(self, name: str, weight: Tensor, calibration: Any = None) -> FactoredTensor:
-        if weight.ndim != 2 or self.rank > min(weight.shape):
+        if weight.ndim != 2 or not weight.numel() or self.rank_for(tuple(weight.shape)) > min(weight.shape):
             raise UserError(
                 f"tensor '{name}' of shape {tuple(weight.shape)} has no rank {self.rank}: type a rank up to "
                 f"{min(weight.shape, default=0)}, or another treatment"
             )
-        U, S, Vt = torch.linalg.svd(weight.detach().float(), full_matrices=False)
-        root = S[: self.rank].sqrt()
-        left = quantise_rows(U[:, : self.rank] * root, self.factor_format).cpu()
-        right = quantise_rows(Vt[: self.rank].T * root, self.factor_format).cpu()
+        U, S, Vt = singular_values(weight.detach().float().cpu())
+        rank = self.rank_for(tuple(weight.shape))
+        root = S[:rank].sqrt()
+        left = quantise_rows(U[:, :rank] * root, self.factor_format)
+        right = quantise_rows(Vt[:rank].T * root, self.factor_format)
         return FactoredTensor(left, right, float_dtype_name(weight.dtype))
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
-        sides = [(size, self.rank) for size in shape]
+        sides = [(size, self.rank_for(shape)) for size in shape]
         return sum(self.factor_format.payload_bytes(side) for side in sides)

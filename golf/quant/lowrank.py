@@ -20,6 +20,7 @@ from torch import Tensor
 from golf.errors import UserError
 from golf.quant.protocol import StoredTensor
 from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor
+from golf.quant.shared_work import singular_values
 
 SMALLEST_FACTOR_SCALE = 2.0**-24  # float16's smallest positive number
 CORRECTED_PARTS = {"left", "left_scales", "right", "right_scales"}
@@ -100,7 +101,7 @@ def pack_factors(
 def corrected(weight: Tensor, stored: QuantisedTensor, rank: int, group: int, symmetric_bits: int) -> CorrectedTensor:
     """A stored matrix with the correction that brings it nearest to `weight`."""
     error = weight.detach().float().cpu() - replace(stored, original_dtype="float32").dequantise()
-    U, S, Vt = torch.linalg.svd(error, full_matrices=False)
+    U, S, Vt = singular_values(error)
     left, right = (U[:, :rank] * S[:rank]).contiguous(), Vt[:rank].contiguous()
     packed = pack_factors(left, right, group, symmetric_bits)
     return CorrectedTensor(stored, *packed)

@@ -11,10 +11,22 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from golf.errors import GolfError
 
 JobResult = TypeVar("JobResult")
+
+
+def singular_values(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S, Vᵀ of a float32 matrix, on one thread: several would add in another order, and so give other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        U, S, Vt = torch.linalg.svd(matrix, full_matrices=False)
+    finally:
+        torch.set_num_threads(threads)
+    return U, S, Vt
 
 
 def results_of_jobs(

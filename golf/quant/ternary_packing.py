@@ -118,7 +118,7 @@ class PackedTernaryTensor:
             or any(type(size) is not int or not 0 <= size < 2**31 for size in shape)
         ):
             raise ValueError("not a packed ternary tensor")
-        if max(prod(shape), prod(shape[:-1])) > 8 * parts["codes"].numel():
+        if prod(shape) > 8 * parts["codes"].numel():
             raise ValueError("fewer bytes than its shape needs")
         checked = QuantisedTensor.from_parts(rest, {**parts, "codes": torch.zeros(shape, dtype=torch.int8)})
         if checked.format.padded(shape) > 8 * parts["codes"].numel():
