@@ -58,15 +58,14 @@ class WindowScorer:
 
     def plan(self, model: Any, batches: WindowBatches, batch_tokens: int) -> None:
         """Choose the shapes to compile from the batches of all ranks together."""
-        if not self.compiled or not hasattr(model, "losses_graph"):
+        if not self.compiled or not hasattr(model, "compiled_losses"):
             return
         per_token = 2.0 * sum(parameter.numel() for parameter in model.parameters())
         enough = COMPILE_FLOPS.get(self.device.type, float("inf"))
         work = sorted(batches.tokens_by_shape().items(), key=lambda item: -item[1])[:COMPILED_SHAPES]
         self.rows_of = {shape: max(batch_tokens // shape[0], 1) for shape, count in work if count * per_token >= enough}
-        if self.rows_of and self.net is not model:
-            self.net = model
-            self._graph = torch.compile(model.losses_graph, fullgraph=True, dynamic=False)
+        if self.rows_of:
+            self.net, self._graph = model, model.compiled_losses()
 
     def rows(self, windows: Sequence[Window], longest: int = 0, stride: int = 0) -> Rows:
         """A batch as tensors on the host; windows that are shorter than the row are padded at their end.

@@ -141,8 +141,8 @@ class ScoringSession:
                 span = torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None]
                 cu_seqlens_S = torch.from_numpy(boundaries).to(self.device)
                 nll_BT = self.model(span[:, :-1], span[:, 1:], "none", cu_seqlens_S, longest)
-                contexts = segment_positions(boundaries, row.length) if self._breakdown else ()
-                self._record(row.start + 1, nll_BT[0].to("cpu", torch.float64), [contexts])
+                contexts = [segment_positions(boundaries, row.length)] if self._breakdown else ()
+                self._record(row.start + 1, nll_BT[0].to("cpu", torch.float64), contexts)
                 self._tick()
 
     def score_rows(self, windows: Sequence[Window], width: int, first: int) -> Tensor:

@@ -79,6 +79,7 @@ class GPT(nn.Module):
         # Read outside the compiled graph only: switching them chooses another graph.
         self.quantise, self.quantise_when_scoring, self.softness = False, False, None
         self._compiled: Any = None
+        self._compiled_losses: Any = None
         self.head_adapter: Any = None  # final hidden states -> what test-time training adds to the logits
         self.construction_rng: Any = torch.get_rng_state()  # for initialisers that repeat another order of draws
         # The order of construction is the order of the random draws; changing it changes every seeded run.
@@ -240,7 +241,8 @@ class GPT(nn.Module):
 
         cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
         """
-        run = self.graph if self._compiled is None else self._compiled
+        # Only training is compiled: evaluation has other shapes.
+        run = self._compiled if self._compiled is not None and self.training else self.graph
         return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
 
     def eager(self, ids_BT: Tensor, targets_BT: Tensor | None = None, reduction: str = "mean") -> Tensor:
@@ -268,6 +270,12 @@ class GPT(nn.Module):
         logits_BSV = self.logits_at(ids_BT, positions_BS, phase, quantise)
         targets_BS = targets_BT if positions_BS is None else targets_BT.gather(1, positions_BS)
         return F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none").view_as(targets_BS)
+
+    def compiled_losses(self) -> Any:
+        """`losses_graph`, compiled once for all evaluations of this network."""
+        if self._compiled_losses is None:
+            self._compiled_losses = torch.compile(self.losses_graph, fullgraph=True, dynamic=False)
+        return self._compiled_losses
 
     def nll_at(self, ids_BT: Tensor, targets_BT: Tensor, positions_BS: Tensor | None = None) -> Tensor:
         """Loss per token in nats [B, S] at some positions (None = all); the whole input is context."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from golf.report.charts import UNITS, ticks
 from golf.report.collect import RunData
-from golf.report.elements import Cell, folded, missing, section, table
+from golf.report.elements import Cell, folded, section, table
 from golf.report.format import decimal, escape, finite, plain, short, whole
 
 LINES = ("validation", "train", "rate", "speed", "time")
@@ -26,7 +26,7 @@ def score_plots(run: RunData) -> str:
     """The section; it says so where a run has no breakdown."""
     scored = [one for one in run.breakdowns if finite(one.get("bpb")) is not None][-MOST_RUNGS:]
     if not scored:
-        return section("bits", "Where the bits go", missing("Scores by context, document and shard"))
+        return section("bits", "Where the bits go", '<p class="empty">This run has no scores/&lt;rung&gt;.json.</p>')
     parts = [_chart(scored, *chart) for chart in CHARTS]
     shards = [_shards(one) for one in scored]
     about = "Bits per byte of the targets in each bin; the exact sums are in the run's scores/<rung>.json."
