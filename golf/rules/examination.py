@@ -78,6 +78,7 @@ class Trace:
     times_N: np.ndarray
     error: str | None
     state: tuple[str, str] | None
+    order_N: np.ndarray | None = None  # in which of the ledger's records each target was scored, where that is known
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Examination:
             if type(problem).__name__ != "LedgerError":
                 raise
             error, nats_N, times_N = str(problem), np.full(targets, np.nan), np.zeros(targets, dtype=np.int32)
-        return Trace(nats_N, times_N, error, (before, state()) if state else None)
+        order = getattr(self.path.watched, "order", None) if error is None else None
+        return Trace(nats_N, times_N, error, (before, state()) if state else None, order)
 
     @cached_property
     def base(self) -> Trace:
@@ -143,12 +145,28 @@ class Examination:
         found: list[Shift] = []
         for number, j in enumerate(self.positions):
             for what, tokens in self._changes(j)[: 3 if number < 3 else 1]:
-                moved = np.abs(self.run(tokens).nats_N[: j - 1] - self.base.nats_N[: j - 1])
-                moved = np.nan_to_num(moved, nan=np.inf)
+                moved = np.abs(self.run(tokens).nats_N - self.base.nats_N)
+                moved = np.nan_to_num(moved, nan=np.inf)[self.before(tokens)]
                 if moved.size and moved.max() > self.path.tolerance:
-                    k = int(np.argmax(moved))
-                    found.append(Shift(k + 1, float(moved[k]), f"{what} {j}"))
+                    k = int(self.before(tokens)[np.argmax(moved)])
+                    found.append(Shift(k + 1, float(moved.max()), f"{what} {j}"))
         return sorted(found, key=lambda shift: -shift.nats)
+
+    def before(self, tokens: np.ndarray) -> np.ndarray:
+        """Indices of the targets that were scored before any changed token was a target.
+
+        Along the stream these are the targets before the first change; by document the order is the ledger's, and
+        within one record it is the stream's.
+        """
+        changed_N = tokens[1:] != self.path.tokens[1:]
+        order_N = self.base.order_N
+        if order_N is None or not changed_N.any():
+            first = int(np.argmax(changed_N)) if changed_N.any() else changed_N.size
+            return np.arange(first)
+        earliest = order_N[changed_N].min()
+        first = int(np.argmax(changed_N & (order_N == earliest)))
+        index_N = np.arange(changed_N.size)
+        return np.flatnonzero((order_N < earliest) | ((order_N == earliest) & (index_N < first)))
 
     @cached_property
     def shown(self) -> dict[int, np.ndarray]:

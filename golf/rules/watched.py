@@ -28,6 +28,7 @@ class Watched:
         self.net, self.evaluator, self.bos_id = net, evaluator, bos_id
         self.record: dict[str, Any] = {}
         self.passes, self.steps = 0, [0, 0, 0]
+        self.order: np.ndarray | None = None  # of every target: in which record of the ledger it was scored
 
     # -- runs ---------------------------------------------------------------------------------------------------------
     def score(self, tokens: np.ndarray) -> Any:
@@ -35,6 +36,8 @@ class Watched:
 
     def _evaluate(self, tokens: np.ndarray, evaluator: Any) -> Any:
         counter = _Counter(self.net)
+        if hasattr(evaluator, "method"):
+            evaluator = _Ordering(evaluator, len(tokens) - 1)
         with counter:
             found = evaluate(
                 self.net,
@@ -46,6 +49,7 @@ class Watched:
                 limit_seconds=1e9,
                 identify=False,
             )
+        self.order = getattr(evaluator, "order", None)
         self.record, self.steps = found.record, counter.steps
         self.passes = max(counter.rows.values(), default=0)
         return found.ledger
@@ -144,6 +148,27 @@ class _Probing:
                     logs_V = _log_p(self.net, torch.from_numpy(ids_BT))[row, place].numpy()
                     own = -float(logs_V[int(self.tokens[target])])
                     self.found[target] = (float(session.ledger.nats_N[target - 1]), own, logs_V.size)
+
+
+class _Ordering:
+    """An evaluator that notes in which order targets are scored: by document it is not that of the stream."""
+
+    def __init__(self, evaluator: Any, targets: int):
+        self.evaluator, self.order, self.records = evaluator, np.full(targets, -1), 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.evaluator, name)
+
+    def run(self, session: Any) -> None:
+        record = session.ledger.record
+
+        def recorded(first_target: int, nll: Any, *rest: Any, **named: Any) -> Any:
+            self.order[first_target - 1 : first_target - 1 + len(nll)] = self.records
+            self.records += 1
+            return record(first_target, nll, *rest, **named)
+
+        session.ledger.record = recorded
+        self.evaluator.run(session)
 
 
 class _Counter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,15 @@ def stream(count: int = 41) -> np.ndarray:
     return tokens
 
 
+@cache
+def node(*overrides: str):
+    return tiny(list(overrides))["model"]
+
+
 def network(*overrides: str) -> nn.Module:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = build(tiny(list(overrides))["model"])
+    net = build(node(*overrides))
     with torch.no_grad():  # nothing stays zero: a part that contributes nothing would hide its fault
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape).to(parameter.dtype))
