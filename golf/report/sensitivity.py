@@ -8,7 +8,8 @@ from typing import Any
 
 from golf.report.format import escape, finite, signed, significant
 
-WIDTH, ROW, TOP, LABEL, VALUE, MOST_ROWS = 960, 22, 64, 300, 110, 48
+WIDTH, ROW, TOP, VALUE, MOST_ROWS = 960, 22, 64, 110, 48
+LETTER, MOST_LETTERS = 6.6, 40  # of names, 12 pixels high
 INK, SOFT, BAR, LINE = "currentColor", "var(--soft,#5c665f)", "var(--blue,#0072b2)", "var(--line,#e0e4df)"
 STANDALONE = 'style="color:#1b211d;background:#ffffff" font-family="sans-serif"'
 
@@ -37,8 +38,9 @@ def sensitivity_picture(lines: list[dict[str, Any]], title: str, standalone: boo
     rows = ordered_by_harm(lines)
     hidden, rows = len(rows) - MOST_ROWS, rows[:MOST_ROWS]
     low, high = min([0.0, *(value for _, value in rows)]), max([0.0, *(value for _, value in rows)])
-    scale = (WIDTH - LABEL - VALUE) / ((high - low) or 1.0)
-    zero = LABEL - low * scale
+    label = LETTER * max([10, *(len(_shortened(line.get("name"))) for line, _ in rows)]) + 16
+    scale = (WIDTH - label - VALUE) / ((high - low) or 1.0)
+    zero = label - low * scale
     height = TOP + ROW * len(rows) + (ROW if hidden > 0 else 0) + 12
     shapes = [
         _text(0, 20, title, INK, 16, weight=600),
@@ -49,18 +51,18 @@ def sensitivity_picture(lines: list[dict[str, Any]], title: str, standalone: boo
         middle = TOP + ROW * place + ROW / 2
         begin, width = min(zero, zero + value * scale), max(abs(value) * scale, 0.5)
         number = signed(value, 5) if key == "delta_bpb" else significant(value, 3)
-        shapes.append(_text(LABEL - 10, middle + 4, _shortened(line.get("name")), INK, 12, anchor="end"))
+        shapes.append(_text(label - 10, middle + 4, _shortened(line.get("name")), INK, 12, anchor="end"))
         shapes.append(
             f'<rect x="{begin:.1f}" y="{middle - 7:.1f}" width="{width:.1f}" height="14" rx="2" style="fill:{BAR}">'
             f"<title>{escape(line.get('name'))}: {escape(number)}</title></rect>"
         )
         shapes.append(_text(max(begin + width, zero) + 8, middle + 4, number, SOFT, 12))
     if hidden > 0:
-        shapes.append(_text(LABEL, height - 14, f"and {hidden:,} more tensors with less", SOFT, 12))
-    label = f"{title}: {words}, {len(rows)} tensors"
+        shapes.append(_text(label, height - 14, f"and {hidden:,} more tensors with less", SOFT, 12))
+    summary = f"{title}: {words}, {len(rows)} tensors"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(label)}" {STANDALONE if standalone else ""}>{"".join(shapes)}</svg>\n'
+        f'aria-label="{escape(summary)}" {STANDALONE if standalone else ""}>{"".join(shapes)}</svg>\n'
     )
 
 
@@ -73,4 +75,4 @@ def _text(x: float, y: float, words: str, colour: str, size: int, anchor: str = 
 
 def _shortened(name: Any) -> str:
     text = str(name).removesuffix(".weight")
-    return text if len(text) <= 40 else f"…{text[-39:]}"
+    return text if len(text) <= MOST_LETTERS else f"…{text[1 - MOST_LETTERS :]}"

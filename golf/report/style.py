@@ -82,7 +82,8 @@ h3.export { margin: 1.6rem 0 .7rem; font-weight: 450; }
   padding: 1.1rem 1.2rem 1rem; }
 .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .picture { overflow-x: auto; } .picture svg { display: block; min-width: 42rem; width: 100%; height: auto; }
-.chart + .pair, .empty + .pair, .size + .empty { margin-top: 1rem; }
+.chart + .pair, .note + .picture, .picture + .note, .note + details, .empty + .pair, .size + .empty {
+  margin-top: 1rem; }
 .pair > .chart:only-child { grid-column: 1 / -1; }
 figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .2rem 1.2rem; align-items: baseline; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; }
