@@ -17,7 +17,7 @@ import numpy as np
 from golf.errors import UserError
 
 SPACE_MARK = "\u2581"
-SPACE_MARK_BYTES = SPACE_MARK.encode("utf-8")
+SPACE_MARK_BYTES = b"\xe2\x96\x81"
 
 
 @dataclass(frozen=True)

@@ -182,12 +182,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `golf data`; returns the exit code."""
     options = parser().parse_args(argv)
     quiet = options.json
-    result = COMMANDS[options.command](options, (lambda line: None) if quiet else _say)
+    try:
+        result = COMMANDS[options.command](options, (lambda line: None) if quiet else _say)
+    except UserError as error:
+        raise UserError(in_words_of_this_command(str(error))) from None
     if quiet:
         print(json.dumps(result, indent=1))
     if result.get("error"):
         raise VerificationFailed(result["error"])
     return 0
+
+
+def in_words_of_this_command(message: str) -> str:
+    """A message of golf.data, which names overrides of train.py, with this command's arguments instead."""
+    for override, argument in (("tokenizer.path=", "--tokenizer "), ("data.folder=", "")):
+        message = message.replace(f"type {override}", f"type {argument}" if argument else "name a ")
+    return message
 
 
 def _say(line: str) -> None:

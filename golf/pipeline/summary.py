@@ -37,6 +37,7 @@ def write_summary(run: RunFolder) -> dict[str, Any]:
         "flops": train.get("flops"),
         "mfu": train.get("mfu"),
         "joules": train.get("joules"),
+        "data_wait_seconds": train.get("data_wait_seconds"),
         "peak_memory_bytes": train.get("peak_memory_bytes"),
         "hardware": train.get("hardware"),
         "rules": _rules(run),

@@ -174,6 +174,7 @@ def _result(session: Session) -> dict[str, Any]:
         "flops",
         "mfu",
         "joules",
+        "data_wait_seconds",
     )
     return {
         "steps": session.step,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,13 +15,15 @@ from torch.utils.data import DataLoader
 from golf.data.stream import Batch
 from golf.evaluation.windows import derived_batch_tokens, window_batches
 from golf.training.module import GolfModule
+from golf.training.prefetch import prefetched
 from golf.training.session import Session
 
 
 class RankStream:
     """Micro-batches of this rank from the session's step on; the stream is random access, so resuming is exact.
 
-    Lightning takes any iterable: a DataLoader without workers would only add its own time to every step.
+    Lightning takes any iterable: a DataLoader without workers would only add its own time to every step. On a GPU the
+    next batches are made and pinned by a thread. `data_wait_seconds` is how long training waited for a batch, in all.
     """
 
     def __init__(self, session: Session):
@@ -27,12 +31,22 @@ class RankStream:
 
     def __iter__(self) -> Iterator[Batch]:
         session = self.session
-        micro_step = session.step * session.accumulate
-        pin = session.device.type == "cuda"
+        first = session.step * session.accumulate
+        on_gpu = session.device.type == "cuda"
+        batches = prefetched(self.pinned_batch, first) if on_gpu else map(self.batch, count(first))
         while True:
-            batch = session.stream.batch(micro_step, session.rank, session.world)
-            yield move_batch(batch, Tensor.pin_memory) if pin else batch
-            micro_step += 1
+            begun = time.perf_counter()
+            batch = next(batches)
+            waited = session.statistics.get("data_wait_seconds", 0.0)
+            session.statistics["data_wait_seconds"] = waited + time.perf_counter() - begun
+            yield batch
+
+    def batch(self, micro_step: int) -> Batch:
+        session = self.session
+        return session.stream.batch(micro_step, session.rank, session.world)
+
+    def pinned_batch(self, micro_step: int) -> Batch:
+        return move_batch(self.batch(micro_step), Tensor.pin_memory)
 
 
 class GolfDataModule(LightningDataModule):
