@@ -1,7 +1,8 @@
 """ZPAQ, level 5: a context-mixing compressor, what the record of 2026-04-27 used through the program `lrzip`.
 
 A ZPAQ stream opens with a description of its model, about 280 bytes that follow from the level and the size; they
-are not stored, the decoder makes them anew: a stream that describes another model is not run.
+are not stored, the decoder makes them anew: a stream that describes another model is not run, and one that goes on with
+a second block (which would describe its own) is refused.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_code
 
 # libzpaq's own language; the last is exactly its level 5 for data that is neither text nor code.
 ZPAQ_ONE_BYTE_TAIL = 14
+ZPAQ_BLOCK_MARK = bytes.fromhex("376b5374a03183d38cb228b0d3")  # what libzpaq looks for to begin another block
 ZPAQ_MODELS = (
     "0c",
     "0cm",
@@ -35,6 +37,13 @@ class ZpaqCodec:
 
     def __init__(self, level: int = 5) -> None:
         self.level = require_level(self.name, level, 1, 5)
+        self.openings: dict[str, bytes] = {}  # making one takes as long as expanding a short stream
+
+    def opening(self, compress: Callable[..., bytes], method: str) -> bytes:
+        """What every stream of a method opens with."""
+        if method not in self.openings:
+            self.openings[method] = model_description(compress, method)
+        return self.openings[method]
 
     def method(self, level: int, size: int) -> str:
         """libzpaq's name of the model: contexts for binary data, memory for blocks of up to 2^k MiB."""
@@ -50,7 +59,7 @@ class ZpaqCodec:
         if not data:
             return head
         method = self.method(self.level, len(data))
-        opening = model_description(compress, method)
+        opening = self.opening(compress, method)
         packed = compress(data, method=method, threads=1)
         if not packed.startswith(opening):
             raise missing_codec_package(self.name, "zpaq==0.3.*")
@@ -69,7 +78,9 @@ class ZpaqCodec:
             raise damaged_stream(self.name, f"longer than the {limit_bytes:,} bytes declared")
         if not size:
             return b""
-        opening = model_description(compress, self.method(data[0], size))
+        if ZPAQ_BLOCK_MARK in data[9:]:
+            raise damaged_stream(self.name, "a second block")
+        opening = self.opening(compress, self.method(data[0], size))
         try:
             out = decompress(opening + data[9:], threads=1)
         except Error as problem:

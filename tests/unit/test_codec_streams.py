@@ -87,3 +87,13 @@ def test_a_missing_package_is_named_with_the_command(make, package, monkeypatch)
     for call in (make().encode, make().decode):
         with pytest.raises(UserError, match=f"pip install '{package}"):
             call(b"x")
+
+
+def test_a_zpaq_stream_with_a_second_block_is_refused():
+    """A second block would bring a model of its own, which nobody has looked at."""
+    codec = ZpaqCodec(1)
+    data = codec.encode(b"weights" * 50)
+    rest = data[9:] + bytes.fromhex("376b5374a03183d38cb228b0d3") + b"zPQ\2\1"
+    with pytest.raises(UserError, match="a second block"):
+        codec.decode(data[:5] + len(rest).to_bytes(4, "little") + rest)
+    assert codec.decode(data) == b"weights" * 50
