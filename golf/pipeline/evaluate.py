@@ -10,7 +10,7 @@ from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
 from golf.loading import exports_of, own_targets
 from golf.pipeline.run_folder import RunFolder, open_run_folder
-from golf.pipeline.scoring import score_artifact
+from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import fingerprint
 from golf.pipeline.summary import objective, write_summary
 from golf.training.device import resolve_hardware
@@ -22,6 +22,7 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
     Results are kept in artifact/<export>/evaluations/<protocol hash>/ of a run, in runs/evaluations/ otherwise.
     """
     artifact, run = locate_artifact(options)
+    options["eval"] = with_clock(options["eval"], run.config if run else {})
     data = locate_data(options, run)
     hardware = resolve_hardware(options["hardware"], print)
     seq_len = run.config["data"]["seq_len"] if run else 0
