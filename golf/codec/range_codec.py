@@ -5,6 +5,9 @@ tensor (golf/codec/range_floats.py), everything else by the smaller of zlib and 
 Section: mode u8, then what the mode wrote; the mode is the one with the fewest bytes. It also tells the format's
 number: modes 1 and 2 were those of format 1.
 Invariant: all models are integers (or exact floats): the same file on every machine. Needs numpy only.
+Why not `constriction` (0.5): its Rust decoder takes about 120 ns for a code with a normal model of its own, before any
+such model was made, where all of this codec's decoding takes about 200 ns; its models come from float functions of its
+own build and do not adapt, and every record would need the package.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,7 @@ from golf.quant.trellis_states import walk_of_spec
 
 MODEL_MIN_NUMEL = 1024
 LANES_MOST = 2048
-PREDICTED_COLUMNS_MOST = 2048
+PREDICTED_COLUMNS_MOST = 1024
 TENSOR_LAYOUT, FAMILY_LAYOUT = "eBBbBb", "Hh"
 TENSOR_NUMBERS = 6
 PREDICTED_ROW_WEIGHTS = (16, 64, -3)
@@ -34,10 +34,11 @@ PREDICTED_ROW_WEIGHTS = (16, 64, -3)
 def lanes_for(rows: int, columns: int) -> int:
     """One lane for 16,384 symbols: a lane costs two bytes, and a step takes as long for one lane as for many.
 
-    From 4 million symbols on, where time matters more than bytes, one for 8,192.
+    From 4 million symbols on, where time matters more than bytes, one for 8,192; but sixteen rows or more in each, for
+    columns are learned from one row of all lanes to the next.
     """
     symbols = rows * columns
-    return max(1, min(rows, LANES_MOST, round(symbols / (16_384 if symbols < 2**22 else 8_192))))
+    return max(1, min(rows // 16, LANES_MOST, round(symbols / (16_384 if symbols < 2**22 else 8_192))))
 
 
 def chain_streams(recorders: Sequence[StepRecorder], tail: bytes) -> bytes:
