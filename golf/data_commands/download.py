@@ -186,7 +186,7 @@ class Download:
             )
 
     def _fetch_all(self, files: dict[str, RemoteFile], targets: dict[str, Path]) -> None:
-        """Several files at a time; the first failure ends the rest after what is under way."""
+        """Several files at a time; the first failure, or Ctrl-C, ends them all."""
         with ThreadPoolExecutor(self.order.workers) as pool:
             under_way = {pool.submit(self.hub.fetch, file, targets[path]): path for path, file in files.items()}
             try:
@@ -194,8 +194,10 @@ class Download:
                     future.result()
                     path = under_way[future]
                     self.say(f"{done} of {len(files)}: {targets[path].name}, {files[path].bytes / 1e6:.1f} MB")
-            finally:
+            except BaseException:
+                self.hub.stopped.set()
                 pool.shutdown(cancel_futures=True)
+                raise
 
     def _write_pin(self, wanted: dict[str, Path], remote: dict[str, RemoteFile]) -> dict[str, Any]:
         """manifest.json beside the shards; the tokenizer's content is compared with what is known of it."""

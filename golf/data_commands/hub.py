@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from golf.errors import GolfError, UserError, VerificationFailed
 
@@ -40,7 +41,7 @@ class Hub:
             raise UserError("downloading needs huggingface_hub; type pip install 'golf[data]'") from None
         disable_progress_bars()
         logging.set_verbosity_error()  # its retries are not errors
-        self.repo = repo
+        self.repo, self.stopped = repo, threading.Event()
         self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
         self.api: Any = HfApi(endpoint=self.endpoint)
         self.commit = str(self._ask("", lambda: self.api.dataset_info(repo, revision=revision).sha))
@@ -88,7 +89,8 @@ class Hub:
         with open(part, "ab") as file:
             done = file.tell()
             if done < remote.bytes:
-                http_get(url, file, resume_size=done, headers=build_hf_headers(), expected_size=remote.bytes)
+                target: Any = StoppableFile(file, self.stopped)
+                http_get(url, target, resume_size=done, headers=build_hf_headers(), expected_size=remote.bytes)
 
     def _ask(self, path: str, question: Callable[[], Any]) -> Any:
         """The answer; whatever goes wrong on the way becomes one line."""
@@ -111,6 +113,21 @@ class Hub:
             raise UserError(f"{where}: {first_line(error)}; type the command again to go on") from None
         except Exception as error:  # whatever the client of this version raises for a broken connection
             raise UserError(f"{where}: {first_line(error)}; type the command again to go on") from None
+
+
+class StoppableFile:
+    """A file that takes no more once `stopped` is set: so Ctrl-C does not wait for downloads under way."""
+
+    def __init__(self, file: IO[bytes], stopped: threading.Event) -> None:
+        self.file, self.stopped = file, stopped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, content: bytes) -> int:
+        if self.stopped.is_set():
+            raise UserError("another download failed or was interrupted; type the command again to go on")
+        return self.file.write(content)
 
 
 def content_digest(path: Path, remote: RemoteFile) -> str:

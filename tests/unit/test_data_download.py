@@ -163,3 +163,20 @@ def test_a_manifest_cannot_write_outside_of_the_folder(hub, tmp_path, capsys) ->
     hub.files["datasets/manifest.json"] = json.dumps(manifest).encode()
     assert download(tmp_path / "in") == 2
     assert "outside of its folder" in capsys.readouterr().err
+
+
+def test_one_failure_stops_the_others(tmp_path) -> None:
+    import threading
+
+    from golf.data_commands.hub import StoppableFile
+    from golf.errors import UserError
+
+    stopped = threading.Event()
+    with open(tmp_path / "x.part", "ab") as file:
+        target = StoppableFile(file, stopped)
+        target.write(b"abc")
+        assert target.tell() == 3
+        stopped.set()
+        with pytest.raises(UserError, match="go on"):
+            target.write(b"def")
+    assert (tmp_path / "x.part").read_bytes() == b"abc"

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from golf.cli import main as golf
 from golf.data.dataset import check_prepared, open_folder
 from golf.data.manifest import is_complete
 from golf.data.sentencepiece_training import train_sentencepiece
-from golf.data.shards import Shards, train_shards, validation_shards
+from golf.data.shards import Shards, read_shard, train_shards, validation_shards
 from golf.data.tokenizer import open_tokenizer
 from golf.data_commands import retokenise as module
 from golf.data_commands import sources
 from golf.errors import UserError
 
+VAL, TRAIN = "fineweb_val_000000.bin", "fineweb_train_000000.bin"
 TEXTS = [f"Document {n}: the ball rolls {'over the grass ' * (n % 7)}é\n" for n in range(60)]
 
 
@@ -262,3 +264,17 @@ def test_tokens_are_16_bit_and_little_endian(documents, model, tmp_path) -> None
     assert header[:3].tolist() == [20240520, 1, (len(raw) - 1024) // 2]
     assert not header[3:].any()
     assert np.frombuffer(raw[1024:1026], dtype="<u2")[0] == 1
+
+
+def test_real_documents_give_the_published_shards(tmp_path) -> None:
+    data = os.environ.get("GOLF_DATA")
+    if not data:
+        pytest.skip("GOLF_DATA does not name a folder with real documents and their official shards")
+    docs, place = Path(data, "docs"), Path(data, "datasets", "fineweb_mini_sp8192")
+    command = ["data", "retokenise", str(docs / "train_fineweb.jsonl.xz"), "--out", str(tmp_path / "out")]
+    command += ["--val", str(docs / "val_fineweb_official_prefix.jsonl"), "--max-train-tokens", "300000"]
+    tokenizer = Path(data, "tokenizers", "fineweb_8192_bpe.model")
+    assert golf([*command, "--tokenizer", str(tokenizer), "--workers", "1"]) == 0
+    assert (tmp_path / "out" / VAL).read_bytes() == (place / VAL).read_bytes()
+    ours, theirs = (np.asarray(read_shard(folder / TRAIN)) for folder in (tmp_path / "out", place))
+    assert np.array_equal(ours, theirs[:300_000])
