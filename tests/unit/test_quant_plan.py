@@ -19,7 +19,7 @@ def plan_from(option: str) -> QuantPlan:
     return build(compose("train", [f"quant={option}"])["quant"])
 
 
-def baseline_shapes(layers: int = 9, width: int = 512, vocab: int = 1024) -> tuple[dict, dict]:
+def baseline_shapes(layers: int = 9, width: int = 512, vocab: int = 1024, hidden: int = 1024) -> tuple[dict, dict]:
     """Names, shapes and roles of the official baseline, as meta tensors."""
     shapes = {"tok_emb.weight": (vocab, width), "skip_weights": (layers // 2, width)}
     roles = {"tok_emb.weight": "embedding", "skip_weights": "scalar"}
@@ -31,8 +31,8 @@ def baseline_shapes(layers: int = 9, width: int = 512, vocab: int = 1024) -> tup
             "attn.c_v.weight": (half, width),
             "attn.proj.weight": (width, width),
             "attn.q_gain": (heads,),
-            "mlp.fc.weight": (2 * width, width),
-            "mlp.proj.weight": (width, 2 * width),
+            "mlp.fc.weight": (hidden, width),
+            "mlp.proj.weight": (width, hidden),
             "attn_scale": (width,),
             "mlp_scale": (width,),
             "resid_mix": (2, width),
@@ -44,13 +44,20 @@ def baseline_shapes(layers: int = 9, width: int = 512, vocab: int = 1024) -> tup
 
 
 @pytest.mark.parametrize(
-    ("option", "layers", "payload"),
-    [("int8_rows", 9, 17_178_912), ("int8_rows", 10, 19_030_336), ("int8_fp16_embedding", 10, 19_552_576)],
+    ("option", "layers", "hidden", "payload"),
+    [
+        ("int8_rows", 9, 1024, 17_178_912),
+        ("int8_rows", 10, 1024, 19_030_336),
+        ("int8_fp16_embedding", 10, 1024, 19_552_576),
+        ("int8_fp16_embedding", 9, 992, 17_405_664),
+        ("int8_fp16_embedding", 9, 1536, 22_428_960),
+        ("int8_fp16_embedding", 10, 1344, 22_835_776),
+    ],
 )
-def test_payload_bytes_of_the_published_models(option, layers, payload):
-    state, roles = baseline_shapes(layers)
+def test_payload_bytes_of_the_published_models(option, layers, hidden, payload):
+    state, roles = baseline_shapes(layers, hidden=hidden)
     table = plan_from(option).table(state, roles)
-    if layers == 9:
+    if (layers, hidden) == (9, 1024):
         assert sum(tensor.numel() for tensor in state.values()) == 17_059_912
     assert sum(line.payload_bytes for line in table) == payload
 
