@@ -102,6 +102,11 @@ def test_byte_accounting(results):
 
 
 @needs_data
+def test_caseops(results):
+    assert_passed(results, "caseops")
+
+
+@needs_data
 def test_scores_of_tiny_networks(results):
     assert_passed(results, "bpb_eval", "baseline_blocks_L64", "baseline_blocks_L100", "sliding_20260319")
 
