@@ -44,7 +44,8 @@ class AuditedPath:
     keeps_documents: it orders or pads by document, so where documents begin is part of what it is given: changes leave
         that as it is, and the stream is not cut. (What the lengths of later documents may tell is not tested then.)
     window: tokens of its windows in the tests, 0 = not known; scale: what was made smaller for the tests, in words.
-    mass_tokens: tokens that enumerating a vocabulary may cost.
+    mass_tokens: tokens that enumerating a vocabulary may cost. all_kinds: several kinds of change at the first places,
+        else one at each, by turns.
     tolerance: nats by which the same numbers may differ (0 on a CPU); loose: where shapes differ as well.
     """
 
@@ -65,6 +66,7 @@ class AuditedPath:
     window: int = 0
     scale: str = ""
     mass_tokens: int = 400_000
+    all_kinds: bool = True
     probe: Callable[[np.ndarray, list[int]], dict[int, tuple[float, float, int]]] | None = None
     prediction: Callable[[np.ndarray, int, int], np.ndarray] | None = None
     watched: Any = None
@@ -144,7 +146,10 @@ class Examination:
         """Scores that moved because of later tokens, largest first."""
         found: list[Shift] = []
         for number, j in enumerate(self.positions):
-            for what, tokens in self._changes(j)[: 3 if number < 3 else 1]:
+            kinds = self._changes(j)
+            for what, tokens in (
+                kinds[: 3 if number < 3 else 1] if self.path.all_kinds else [kinds[number % len(kinds)]]
+            ):
                 moved = np.abs(self.run(tokens).nats_N - self.base.nats_N)
                 moved = np.nan_to_num(moved, nan=np.inf)[self.before(tokens)]
                 if moved.size and moved.max() > self.path.tolerance:

@@ -67,7 +67,7 @@ def path_of(subject: Subject) -> AuditedPath:
 
 def small_learning(node: dict[str, Any], length: int) -> tuple[dict[str, Any], list[str]]:
     """A `ttt` node that learns several times within a few windows, and what it was made smaller by."""
-    small = {**SMALL_LEARNING, "chunk": max(length // 4, 1), "chunk_tokens": length, "context": 0}
+    small = {**SMALL_LEARNING, "chunk": max(length // 2, 1), "chunk_tokens": length, "context": 0}
     found, said = dict(node), []
     for key, value in node.items():
         if isinstance(value, dict):
@@ -134,6 +134,7 @@ def network_path(
         flips=int(np.clip(tokens_left // (8 * max(per_score, 1)), 2, 4 if learns else 6)),
         mass_places=2 if tokens_left == MOST_TOKENS else 1,
         mass_tokens=0 if learns else tokens_left if tokens_left == MOST_TOKENS else tokens_left // 4,
+        all_kinds=not learns or tokens_left == MOST_TOKENS,
         probe=watched.probe if learns else None,
         prediction=watched.prediction if plain else None,
         watched=watched,
