@@ -212,7 +212,7 @@ def export(config: Any) -> float | None:
         from golf.config.build import build
         from golf.pipeline.fit import fit_export
 
-        merged = fit_export(run, name, merged, build(options["fit"]), options["submission"])
+        merged = fit_export(run, name, merged, build(options["fit"]), bool(options["submission"]))
     export_run(run, name, merged, options["through"], bool(options["submission"]), options["upstream_ptz"])
     if tokens:
         from golf.pipeline.sensitivity import measure_sensitivity
