@@ -7,10 +7,10 @@
 
 Every quantiser of matrices is run at several steps (SDClip's factor), everything else is stored alike: 8-bit SDClip
 tables, small tensors as float16. Bytes are those of whole artifacts without network config; delta BPB is the packed
-network's score minus its score with float32 matrices (float32 arithmetic, contiguous windows of validation tokens). Hessians come from training
-tokens. A quantiser's curve is read off, linearly between its points, where the reference (6-bit SDClip rows, factor
-12.85, brotli) has its bytes and its delta BPB. The .pt of the width-128 network comes with an expected.json that
-says how it is built.
+network's score minus its score with float32 matrices (float32 arithmetic, contiguous windows of validation tokens).
+Hessians come from training tokens. A quantiser's curve is read off, linearly between its points, where the reference
+(6-bit SDClip rows, factor 12.85, brotli) has its bytes and its delta BPB. The .pt of the width-128 network comes with
+an expected.json that says how it is built.
 
 nncodec (PyPI, ISO/IEC 15938-17) is compared if --nncodec names a Python that can import it: its own quantiser and
 DeepCABAC on the same matrices, with its dependent quantisation on; it has no place among golf's dependencies.
@@ -18,6 +18,7 @@ DeepCABAC on the same matrices, with its dependent quantisation on; it has no pl
 
 import argparse
 import datetime
+import itertools
 import json
 import platform
 import shlex
@@ -181,7 +182,7 @@ def nncodec_curve(scored, python):
 def read_off(points, given, wanted, value):
     """`wanted` where a curve passes `given` = value, linearly between its points; None outside them."""
     ordered = sorted(points, key=lambda point: point[given])
-    for low, high in zip(ordered, ordered[1:]):
+    for low, high in itertools.pairwise(ordered):
         if low[given] <= value <= high[given]:
             share = (value - low[given]) / max(high[given] - low[given], 1e-12)
             return low[wanted] + share * (high[wanted] - low[wanted])

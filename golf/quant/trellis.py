@@ -136,7 +136,7 @@ class TrellisQuantiser:
         sample, importance = x_RC[::every], None if importance_RC is None else importance_RC[::every]
         bits = value_bits(torch.round(sample).clamp(-250, 250))
         for _ in range(RATE_ROUNDS):
-            bits = value_bits(self.search.rows(sample, bits, None, importance)[0])
+            bits = value_bits(self.search.rows(sample, bits, importance))
         return bits
 
     def rows_together(self, columns: int, device: torch.device) -> int:
@@ -149,7 +149,7 @@ class TrellisQuantiser:
         """Values of rows in units of the value step."""
         bits = self.rates(x_RC)
         pieces = x_RC.split(self.rows_together(x_RC.shape[1], x_RC.device))
-        return torch.cat([self.search.rows(piece, bits)[0] for piece in pieces])
+        return torch.cat([self.search.rows(piece, bits) for piece in pieces])
 
     def stored(self, values_RC: Tensor, scale_R: Tensor, weights: Sequence[Tensor]) -> list[TrellisTensor]:
         """What a plan keeps of matrices whose rows were quantised one after the other."""
@@ -177,9 +177,13 @@ def stacked_matrices(names: Sequence[str], weights: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-def best_scales(x_RC: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-    """The scale of each row with the least squared error for its values, where that stays close to the one searched."""
-    v = values.float()
-    energy = v.square().sum(dim=-1)
-    fitted = torch.where(energy > 0, (x_RC * v).sum(dim=-1) / energy.clamp_min(1.0), scale)
+def best_scales(x_RC: Tensor, values: Tensor, scale: Tensor, hessian_CC: Tensor | None = None) -> Tensor:
+    """The scale of each row with the least squared error for its values, where that stays close to the one searched.
+
+    With a Hessian: the least error weighted by it.
+    """
+    v_RC = values.float()
+    weighted_RC = v_RC if hessian_CC is None else v_RC @ (hessian_CC.float() / hessian_CC.diagonal().mean())
+    energy = (weighted_RC * v_RC).sum(dim=-1)
+    fitted = torch.where(energy > 0, (x_RC * weighted_RC).sum(dim=-1) / energy.clamp_min(1e-6), scale)
     return torch.where((fitted / scale - 1.0).abs() < 0.25, fitted, scale)

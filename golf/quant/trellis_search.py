@@ -60,50 +60,47 @@ class TrellisSearch:
             costs.append(torch.minimum(*pair))
         return torch.stack(values), torch.stack(costs)
 
-    def rows(
-        self,
-        x_RC: Tensor,
-        bits: Tensor,
-        start: Tensor | None = None,
-        importance_RC: Tensor | None = None,
-        keep: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Best values of rows in units of the value step.
+    def rows(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> Tensor:
+        """Best values [R, C] of rows in units of the value step, int16; `bits` of each value from `value_bits`."""
+        survivors = Survivors(self, *x_RC.shape, x_RC.device)
+        survivors.advance(x_RC, bits, importance_RC)
+        return survivors.values(0)
 
-        Args:
-            bits: of each value (`value_bits`).
-            start: state of each row before its first column (0).
-            importance_RC: weight of each squared error (1).
-            keep: return the first so many columns only; the others help to choose them.
 
-        Returns:
-            values [R, keep], int16, and the state of each row after them.
-        """
-        rows, columns = x_RC.shape
-        device = x_RC.device
-        values, costs = self.branches(x_RC, bits, importance_RC)
-        everyone = torch.arange(rows, device=device)
-        cost = torch.full((self.states, rows), 1e30, device=device)
-        cost[torch.zeros_like(everyone) if start is None else start, everyone] = 0.0
-        previous, subset = self.previous.to(device), self.subset.to(device)
-        chosen = torch.empty((columns, self.states, rows), dtype=torch.bool, device=device)
-        stay, turn, step = torch.empty_like(cost), torch.empty_like(cost), torch.empty_like(cost)
+class Survivors:
+    """The best walk into every state, column by column, for all rows; every row starts in state 0."""
+
+    def __init__(self, search: TrellisSearch, rows: int, columns: int, device: torch.device) -> None:
+        self.search, self.done = search, 0
+        self.previous, self.subset = search.previous.to(device), search.subset.to(device)
+        self.cost_SR = torch.full((search.states, rows), 1e30, device=device)
+        self.cost_SR[0] = 0.0
+        self.turned_CSR = torch.empty((columns, search.states, rows), dtype=torch.bool, device=device)
+        self.branch_values = torch.empty((4, columns, rows), dtype=torch.int16, device=device)
+
+    def advance(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> None:
+        """Go on over the next columns."""
+        values, costs = self.search.branches(x_RC, bits, importance_RC)
+        columns = x_RC.shape[1]
+        self.branch_values[:, self.done : self.done + columns] = values
+        cost, (stay, turn, step) = self.cost_SR, torch.empty((3, *self.cost_SR.shape), device=x_RC.device)
         for column in range(columns):
             branch = costs[:, column]
-            torch.index_select(cost, 0, previous[0], out=stay)
-            stay += torch.index_select(branch, 0, subset[0], out=step)
-            torch.index_select(cost, 0, previous[1], out=turn)
-            turn += torch.index_select(branch, 0, subset[1], out=step)
-            torch.lt(turn, stay, out=chosen[column])
+            torch.index_select(cost, 0, self.previous[0], out=stay)
+            stay += torch.index_select(branch, 0, self.subset[0], out=step)
+            torch.index_select(cost, 0, self.previous[1], out=turn)
+            turn += torch.index_select(branch, 0, self.subset[1], out=step)
+            torch.lt(turn, stay, out=self.turned_CSR[self.done + column])
             torch.minimum(stay, turn, out=cost)
-        kept = columns if keep is None else keep
-        state = after = cost.argmin(dim=0)
-        out = torch.empty((kept, rows), dtype=torch.int16, device=device)
-        for column in range(columns - 1, -1, -1):
-            if column == kept - 1:
-                after = state
-            arrival = chosen[column, state, everyone].long()
-            if column < kept:
-                out[column] = values[subset[arrival, state], column, everyone]
-            state = previous[arrival, state]
-        return out.t(), after
+        self.done += columns
+
+    def values(self, first: int) -> Tensor:
+        """Values [R, done - first] of the best walk so far from column `first` on, int16."""
+        state = self.cost_SR.argmin(dim=0)
+        everyone = torch.arange(len(state), device=state.device)
+        out = torch.empty((self.done - first, len(state)), dtype=torch.int16, device=state.device)
+        for column in range(self.done - 1, first - 1, -1):
+            arrival = self.turned_CSR[column, state, everyone].long()
+            out[column - first] = self.branch_values[self.subset[arrival, state], column, everyone]
+            state = self.previous[arrival, state]
+        return out.t()

@@ -13,23 +13,24 @@ from golf.quant.formats import deviation_rows
 from golf.quant.plan import QuantPlan
 from golf.quant.rtn import quantise_rows
 from golf.quant.state import QuantisedState, same_state
-from golf.quant.trellis import TrellisQuantiser, TrellisSearch, TrellisTensor, trellis_values, value_bits
-from golf.quant.trellis_states import UNGERBOECK_CODES, next_states
+from golf.quant.trellis import TrellisQuantiser, TrellisTensor, trellis_values
+from golf.quant.trellis_search import TrellisSearch, value_bits
+from golf.quant.trellis_states import TRELLISES, next_states
 
 
 def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("states", UNGERBOECK_CODES)
-def test_every_path_satisfies_the_parity_check(states):
-    h1, h0 = UNGERBOECK_CODES[states]
+@pytest.mark.parametrize(("trellis", "states"), [(name, states) for name in TRELLISES for states in TRELLISES[name]])
+def test_every_path_satisfies_the_parity_check(trellis, states):
+    h1, h0 = TRELLISES[trellis][states]
     memory = states.bit_length() - 1
     assert h0 & 1
     assert h0 >> memory == 1
     assert h1 & 1 == 0
     assert h1 >> memory == 0
-    table = next_states(states)
+    table = next_states(states, trellis)
     z1 = torch.randint(0, 2, (200,), generator=torch.Generator().manual_seed(states)).tolist()
     z0, state = [], 0
     for bit in z1:
@@ -45,11 +46,11 @@ def test_the_search_finds_the_best_path_of_all(states):
     x = gaussian(6, 6, seed=1) * 3
     bits = value_bits(torch.round(gaussian(100, 100) * 3))
     search = TrellisSearch(states, 0.4)
-    found, last = search.rows(x, bits)
+    found = search.rows(x, bits)
     values, costs = search.branches(x, bits)
     table = next_states(states)
     for row in range(6):
-        best = (math.inf, [], 0)
+        best = (math.inf, [])
         for path in itertools.product((0, 1), repeat=6):
             state, cost, chosen = 0, 0.0, []
             for column, z1 in enumerate(path):
@@ -57,15 +58,14 @@ def test_the_search_finds_the_best_path_of_all(states):
                 cost += float(costs[subset, column, row])
                 chosen.append(int(values[subset, column, row]))
                 state = int(table[state, z1])
-            best = min(best, (cost, chosen, state))
+            best = min(best, (cost, chosen))
         assert found[row].tolist() == best[1]
-        assert int(last[row]) == best[2]
 
 
 def test_values_are_a_walk_of_the_codes():
     stored = TrellisQuantiser(16).convert("w", gaussian(24, 96))
-    values = trellis_values(stored.codes, 16)
-    table = next_states(16)
+    values = trellis_values(stored.codes, 16, stored.trellis)
+    table = next_states(16, "least_error")
     for row in (0, 23):
         state = 0
         for column in range(96):
@@ -127,6 +127,8 @@ def test_what_is_packed_is_what_is_read(tmp_path, codec):
 def test_what_cannot_be_done_is_said():
     with pytest.raises(UserError, match="states=5 has no trellis: use one of 4, 8"):
         TrellisQuantiser(5)
+    with pytest.raises(UserError, match="trellis=best is not known: type trellis=least_error"):
+        TrellisQuantiser(8, trellis="best")
     with pytest.raises(UserError, match=r"type factor=12\.85"):
         TrellisQuantiser(8, factor=0)
     with pytest.raises(UserError, match="'v' has no rows"):
@@ -136,9 +138,10 @@ def test_what_cannot_be_done_is_said():
     stored = TrellisQuantiser(4).convert("w", gaussian(4, 8))
     for meta in (
         {},
-        {"states": 5, "dtype": "float32"},
-        {"states": True, "dtype": "float32"},
-        {"states": 4, "dtype": "int8"},
+        {"states": 5, "dtype": "float32", "trellis": "least_error"},
+        {"states": True, "dtype": "float32", "trellis": "least_error"},
+        {"states": 4, "dtype": "int8", "trellis": "least_error"},
+        {"states": 4, "dtype": "float32", "trellis": "best"},
     ):
         with pytest.raises(ValueError, match=r"trellis|together"):
             TrellisTensor.from_parts(meta, stored.parts())

@@ -29,7 +29,7 @@ def test_error_weighted_by_the_hessian_is_lower_and_not_for_more_bits():
     weight, hessian = gaussian(64, 96), correlated_hessian(96)
     plain = TrellisQuantiser(8).convert("w", weight)
     fed_back = TrellisLdlq(8).convert("w", weight, hessian)
-    assert weighted_error(weight, fed_back, hessian) < 0.7 * weighted_error(weight, plain, hessian)
+    assert weighted_error(weight, fed_back, hessian) < 0.75 * weighted_error(weight, plain, hessian)
     assert code_entropy(fed_back.codes) <= code_entropy(plain.codes) + 0.03
     without = TrellisLdlq(8, block=96).convert("w", weight, hessian)
     assert weighted_error(weight, fed_back, hessian) < 0.9 * weighted_error(weight, without, hessian)
@@ -38,33 +38,26 @@ def test_error_weighted_by_the_hessian_is_lower_and_not_for_more_bits():
 @pytest.mark.parametrize("states", [4, 32])
 def test_with_an_identity_hessian_it_is_the_plain_search(states):
     weight = gaussian(24, 96, seed=3)
-    identity = 7.0 * torch.eye(96)
     plain = TrellisQuantiser(states).convert("w", weight)
-    for lookahead in (96, 16):  # all that follows, and what is left of it by default
-        found = TrellisLdlq(states, lookahead=lookahead).convert("w", weight, identity)
-        same = (found.codes == plain.codes).float().mean()
-        assert same == 1.0 if lookahead == 96 else same > 0.97
-    error = (found.dequantise() - weight).square().mean()
-    assert error == pytest.approx(float((plain.dequantise() - weight).square().mean()), rel=5e-3)
+    found = TrellisLdlq(states).convert("w", weight, 7.0 * torch.eye(96))
+    assert torch.equal(found.codes, plain.codes)
+    assert torch.allclose(found.scales.float(), plain.scales.float(), rtol=2e-3)
 
 
 def test_matrices_together_are_matrices_alone_and_keep_their_own_hessians(monkeypatch):
     weights = [gaussian(16, 48, seed=seed) for seed in range(3)]
     hessians = [correlated_hessian(48, seed) for seed in range(3)]
-    quantise = TrellisLdlq(4, rate_weight=0.0)
+    quantise = TrellisLdlq(4, rate_weight=0.0)  # no rates, which all matrices of a call share
     alone = [quantise.convert("w", weight, hessian) for weight, hessian in zip(weights, hessians)]
-    for rows in (65_536, 16):  # all at once, one by one
-        monkeypatch.setattr(TrellisLdlq, "rows_together", lambda *_, rows=rows: rows)
+    for size in (3, 1):
+        monkeypatch.setattr(TrellisLdlq, "together", lambda *_, size=size: size)
         together = quantise.convert_many(["a", "b", "c"], weights, hessians)
         assert all(torch.equal(left.codes, right.codes) for left, right in zip(alone, together))
     assert not quantise.notes
 
 
-def test_a_column_without_inputs_becomes_zero_and_bad_hessians_are_noted():
-    weight, hessian = gaussian(16, 48), correlated_hessian(48)
-    hessian[5], hessian[:, 5] = 0.0, 0.0
-    quantise = TrellisLdlq(8)
-    assert quantise.convert("w", weight, hessian).dequantise()[:, 5].abs().max() <= 0.3  # no zero in half the states
+def test_bad_hessians_are_noted_or_refused():
+    weight, quantise = gaussian(16, 48), TrellisLdlq(8)
     plain = TrellisQuantiser(8).convert("w", weight)
     assert torch.equal(quantise.convert("none", weight).codes, plain.codes)
     assert torch.equal(quantise.convert("bad", weight, torch.full((48, 48), float("nan"))).codes, plain.codes)
@@ -74,7 +67,7 @@ def test_a_column_without_inputs_becomes_zero_and_bad_hessians_are_noted():
     ]
     with pytest.raises(UserError, match="for 40 columns, not 48: calibrate again"):
         quantise.convert("w", weight, torch.eye(40))
-    with pytest.raises(UserError, match="type damping=0.01 block=16 lookahead=16"):
+    with pytest.raises(UserError, match=r"type damping=0\.01 block=16 revised=48"):
         TrellisLdlq(8, block=0)
 
 
