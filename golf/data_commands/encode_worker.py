@@ -24,6 +24,7 @@ from golf.errors import UserError
 
 HASH_BYTES = 16
 SHOWN_CHARACTERS = 60
+MAX_SIDECAR_BYTES = 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class EncodeWorker:
         hashes = [document_hash(text) for text in texts]
         if prove:
             ids, counts, totals = self._counted(texts)
+            if int(counts.max()) > MAX_SIDECAR_BYTES:
+                worth = int(counts.max())
+                raise UserError(f"{batch.path}: a token stands for {worth:,} bytes, over 65,535; shorten its text")
         else:
             ids, counts, totals = encode_all(self.tokenizer, texts), np.zeros(0, dtype=np.int64), None
         bos = self.tokenizer.bos_id

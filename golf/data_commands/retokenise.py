@@ -25,6 +25,7 @@ from golf.data_commands.encode_worker import HASH_BYTES, EncodedBatch
 from golf.data_commands.request import Request, check_request, settings_of, tokenizer_copy
 from golf.data_commands.shard_writer import ShardWriter
 from golf.data_commands.sources import DocumentBatch, DocumentFiles, Position
+from golf.data_commands.space import require_space
 from golf.errors import UserError
 from golf.files import write_atomically
 
@@ -138,12 +139,21 @@ class Retokeniser:
                 self._save()
                 speed = (self.totals[split]["raw_bytes"] - before) / (time.monotonic() - begun) / 1e6
                 done = self.totals[split]["documents"]
+                if split == "train":
+                    self._require_space(batch.after)
                 self.say(f"{split}: {done:,} documents, {self.writers[split].tokens:,} tokens, {speed:.1f} MB/s")
         for name in ("val", "val_bytes") if split == "val" else ("train",):
             self.writers[name].finish()
         self._require_documents(split, limit)
         self.finished.append(split)
         self._save()
+
+    def _require_space(self, position: Position) -> None:
+        """Stop before the disk is full rather than when it is."""
+        request, train = self.request, self.writers["train"].tokens
+        written = train + (0 if request.validation is not None else self.writers["val"].tokens)
+        room = None if request.max_train_tokens is None else request.max_train_tokens - train
+        require_space(self.folder, request.files, position, written, room)
 
     def _encoded(self, batches: Iterator[DocumentBatch], prove: bool) -> Iterator[tuple[DocumentBatch, EncodedBatch]]:
         request = self.request
@@ -154,7 +164,6 @@ class Retokeniser:
         if split == "val":
             self._remember(encoded.hashes)
             if has_sidecar(self.tokenizer):
-                require_16_bits(batch, encoded)
                 self.writers["val_bytes"].append(encoded.counts)
             self.totals["val"] = add_totals(self.totals["val"], encoded.totals)
             self.writers["val"].append(encoded.tokens)
@@ -229,14 +238,6 @@ class Retokeniser:
         for name in (STATE_NAME, HASHES_NAME):
             (self.folder / name).unlink()
         return json.loads((self.folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-
-
-def require_16_bits(batch: DocumentBatch, encoded: EncodedBatch) -> None:
-    """UserError if a token stands for more bytes than a sidecar can say."""
-    if len(encoded.counts) and int(encoded.counts.max()) > 0xFFFF:
-        raise UserError(
-            f"{batch.path}: a token stands for {int(encoded.counts.max())} bytes, over 65,535; shorten its document"
-        )
 
 
 def retokenise(request: Request, say: Callable[[str], None] = print) -> dict[str, Any]:

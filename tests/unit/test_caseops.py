@@ -206,3 +206,15 @@ def test_the_referee_counts_by_the_sidecar(folder: Path) -> None:
     material.sources = None
     subject.summary["ladder"][0]["bytes"] += 1
     assert "the score was divided by" in L28().check(subject, None).reason
+
+
+def test_a_token_worth_more_than_a_sidecar_can_say(tmp_path: Path) -> None:
+    from golf.data.sentencepiece_training import train_sentencepiece
+    from golf.data_commands.encode_worker import EncodeWorker
+    from golf.data_commands.sources import DocumentBatch, Position
+
+    path = tmp_path / "case.model"
+    path.write_bytes(train_sentencepiece(documents(50), 320, user_defined_symbols=list(CASE_OPERATORS)))
+    batch = DocumentBatch("docs.jsonl", 0, ["The" + " " * 70_000 + "ball"], Position())
+    with pytest.raises(UserError, match="a token stands for 70,00"):
+        EncodeWorker(str(path), "text").encode(batch, prove=True)

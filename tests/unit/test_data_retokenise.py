@@ -6,6 +6,7 @@ import lzma
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,6 +256,29 @@ def test_a_vocabulary_that_shards_cannot_hold() -> None:
 
     with pytest.raises(UserError, match="70,000 ids; shards hold ids up to 65,535"):
         check_request(Request(None, Path(), "large.model"), Large())
+
+
+def test_a_disk_that_will_be_full_is_noticed_early(documents, model, tmp_path, capsys, monkeypatch) -> None:
+    from golf.data_commands import space
+
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(space, "SPARE_BYTES", 0)
+    free = [400]
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    assert make(documents, model, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "GB are free; make room" in error
+    assert "--max-train-tokens" in error
+    before = len(list((tmp_path / "out").glob("fineweb_train_*.bin")))
+    free[0] = 1 << 40
+    assert make(documents, model, tmp_path / "out") == 0
+    assert before < len(train_shards(tmp_path / "out")) - 2
+    assert make(documents, model, tmp_path / "whole") == 0
+    assert [
+        name
+        for name, found in content(tmp_path / "whole").items()
+        if name.endswith(".bin") and found != content(tmp_path / "out")[name]
+    ] == []
 
 
 def test_tokens_are_16_bit_and_little_endian(documents, model, tmp_path) -> None:
