@@ -154,7 +154,7 @@ def require_own_tokenizer(prepared: PreparedData, tokenizer: Tokenizer) -> None:
     """UserError if the shards were made with another tokenizer: by the manifest's sha256 where golf wrote one, else
     by the ids (SentencePiece puts the commonest single characters last, so real text reaches the upper half)."""
     manifest = read_manifest(prepared.folder)
-    made_with = manifest["tokenizer"]["sha256"] if manifest else tokenizer.sha256
+    made_with = manifest["tokenizer"].get("sha256", tokenizer.sha256) if manifest else tokenizer.sha256
     if made_with != tokenizer.sha256:
         raise UserError(
             f"{prepared.folder} was made with the tokenizer of sha256 {made_with[:16]}, not {tokenizer.sha256[:16]} "

@@ -139,7 +139,7 @@ class Download:
         place = entry.get("path", f"datasets/{self.dataset}")
         wanted = {self._remote(f"{place}/{name}"): self.folder / name for name in names}
         used = next((t for t in tokenizers if t.get("name") == entry.get("tokenizer_name")), None)
-        if used is None:
+        if used is None or not (used.get("model_path") or used.get("path")):
             raise UserError(f"{self.repo} names no tokenizer for {self.dataset}; type --repo <owner/name>")
         for key in ("model_path", "vocab_path", "path"):
             if used.get(key):
@@ -202,7 +202,7 @@ class Download:
     def _write_pin(self, wanted: dict[str, Path], remote: dict[str, RemoteFile]) -> dict[str, Any]:
         """manifest.json beside the shards; the tokenizer's content is compared with what is known of it."""
         files: dict[str, dict[str, Any]] = {}
-        tokenizer = None
+        identity: dict[str, Any] = {}
         for path, target in wanted.items():
             if target.parent == self.folder:
                 digest = remote[path].digest
@@ -211,10 +211,8 @@ class Download:
             elif target.suffix in TOKENIZER_SUFFIXES and target.parent.name == "tokenizers":
                 tokenizer = open_tokenizer(target)
                 require_digest(path, self._expected(target), tokenizer.sha256)
-        fields: dict[str, Any] = {"name": self.dataset, "made_by": "golf data download", "repo": self.repo}
-        if tokenizer is not None:
-            identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
-            fields["tokenizer"] = identity
+                identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+        fields = {"name": self.dataset, "made_by": "golf data download", "repo": self.repo, "tokenizer": identity}
         write_manifest(self.folder, {**fields, "commit": self.hub.commit, "files": files})
         self.say(f"{self.folder}: {len(files)} shards of {self.repo} at {self.hub.commit[:12]}, all with their hashes")
         return json.loads((self.folder / MANIFEST_NAME).read_text(encoding="utf-8"))
