@@ -62,7 +62,8 @@ class TrellisSearch:
 
     def rows(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> Tensor:
         """Best values [R, C] of rows in units of the value step, int16; `bits` of each value from `value_bits`."""
-        survivors = Survivors(self, *x_RC.shape, x_RC.device)
+        rows, columns = x_RC.shape
+        survivors = Survivors(self, rows, columns, x_RC.device)
         survivors.advance(x_RC, bits, importance_RC)
         return survivors.values(0)
 
