@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from golf.errors import GolfError, LimitExceeded, UserError
+from golf.errors import GolfError, LimitExceeded, UserError, VerificationFailed
 
 
 def train(config: Any) -> float | None:
@@ -198,6 +198,9 @@ def export(config: Any) -> float | None:
         merged["budget"] = {**run.config["budget"], "limit_bytes": options["budget"]["limit_bytes"]}
     if options["submission"] not in (True, False, "record"):
         raise UserError(f"submission={options['submission']}: allowed are true, false, record; type submission=record")
+    if options["code"] not in ("readable", "packed"):
+        raise UserError(f"code={options['code']}: allowed are readable, packed; type code=packed")
+    merged["code"] = options["code"]
     name, tokens = options["export"] or _export_name(current_job().overrides), options["sensitivity"]["tokens"]
     if not isinstance(tokens, int) or tokens < 0:
         raise UserError(f"sensitivity.tokens={tokens} must be a number from 0 on: type sensitivity.tokens=65536")
@@ -221,7 +224,13 @@ def export(config: Any) -> float | None:
     if options["verify_code"] or as_record:
         from golf.submission.verify import verify_submission
 
-        found = verify_submission(run.code(name), run.artifact(name), run.path)
+        try:
+            found = verify_submission(run.code(name), run.artifact(name), run.path)
+        except VerificationFailed:  # what is not proved is not handed on
+            run.code(name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                run.code(name).parent.rmdir()
+            raise
         run.say(f"verified: {run.code(name)} alone repeats {found.get('steps', 0)} losses of the run and its scores")
     summary = write_summary(run)
     if as_record:

@@ -26,7 +26,7 @@ from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
 from golf.data.sidecar import byte_counter
 from golf.data.stream import TokenStream
-from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer import find_tokenizer
 from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.protocol import EvaluationPlan, evaluate
@@ -57,6 +57,7 @@ class Program:
     schedules: Schedules
     budget: Budget
     stream: partial[TokenStream]
+    open_tokenizer: Callable[[str], Tokenizer]
     quant: QuantPlan
     codec: Codec
     evaluation: EvaluationPlan
@@ -79,19 +80,6 @@ class StepsDone(Exception):
     """`--steps` is reached."""
 
 
-class EagerView:
-    """A network without its compiled graph: evaluation has other shapes than training."""
-
-    def __init__(self, net: Any):
-        self.net = net
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.net, name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.net.eager(*args, **kwargs)
-
-
 class ProgramRun:
     """One execution of a program on one rank: device, data and what it printed."""
 
@@ -99,18 +87,20 @@ class ProgramRun:
         self.program, self.options = program, options
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.device = self._open_device()
-        folder = options.data or program.data_folder
+        folder = options.data or os.environ.get("DATA_PATH") or program.data_folder
         if not Path(folder).is_dir():
             raise UserError(f"{folder} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
         self.folder = folder
         self.val_paths = validation_shards(folder)
-        self.tokenizer: Tokenizer = load_tokenizer(options.tokenizer or program.tokenizer, folder=folder)
+        tokenizer = options.tokenizer or os.environ.get("TOKENIZER_PATH") or program.tokenizer
+        self.tokenizer: Tokenizer = program.open_tokenizer(find_tokenizer(folder) if tokenizer == "auto" else tokenizer)
         if program.tokenizer_sha256 not in ("", self.tokenizer.sha256):
             raise UserError(
                 f"{folder} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
                 f"({program.tokenizer_sha256[:12]}…); type --data or --tokenizer"
             )
         self.results: dict[str, Any] = {"steps": [], "scores": []}
+        self.train_seconds = 0.0
 
     def _open_device(self) -> torch.device:
         torch.set_num_threads(self.program.threads)
@@ -130,6 +120,15 @@ class ProgramRun:
     def say(self, line: str) -> None:
         if self.rank == 0:
             print(line, flush=True)
+            if "RUN_ID" in os.environ:
+                log = Path("logs", os.environ["RUN_ID"] + ".txt")
+                log.parent.mkdir(exist_ok=True)
+                with open(log, "a", encoding="utf-8") as file:
+                    print(line, file=file)
+
+    def elapsed(self, clock: BudgetClock, step: int) -> str:
+        milliseconds = clock.read() * 1e3
+        return f"train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(step, 1):.2f}ms"
 
     # -- training -----------------------------------------------------------------------------------------------------
     def train(self) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -137,7 +136,7 @@ class ProgramRun:
         program = self.program
         if not program.own_start:
             raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
-        seed_everything(program.seed)
+        seed_everything(int(os.environ.get("SEED", program.seed)))
         net: Any = program.model()
         stream = program.stream(Shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id))
         clock = self._clock(stream.tokens_per_step)
@@ -155,12 +154,12 @@ class ProgramRun:
             if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:
                 mean = float(loss if self.world == 1 else self._sum(loss) / self.world)
                 self.results["steps"].append({"step": step, "train_loss": mean})
-                self.say(f"step:{step} train_loss:{mean!r} train_time:{clock.read() * 1e3:.0f}ms")
+                self.say(f"step:{step} train_loss:{mean:.4f} {self.elapsed(clock, step)}")
             if step == self.options.steps:
                 raise StepsDone
 
         def validate(step: int) -> None:
-            self.score(EagerView(net), f"step:{step}", first_only=True)
+            self.score(net, f"step:{step}", first_only=True, suffix=self.elapsed(clock, step))
 
         try:
             steps = train(
@@ -190,6 +189,11 @@ class ProgramRun:
             weights = {**weights, **kept}
         return net, weights
 
+    def restored(self) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The network with the weights of `--weights`."""
+        seed_everything(self.program.seed)
+        return self.program.model().to(self.device), torch.load(self.options.weights, weights_only=True)
+
     def _clock(self, tokens_per_step: int) -> BudgetClock:
         budget = self.program.budget
 
@@ -202,7 +206,7 @@ class ProgramRun:
         return BudgetClock(
             tokens_per_step,
             max_steps=budget.max_steps,
-            max_seconds=budget.max_seconds,
+            max_seconds=float(os.environ.get("MAX_WALLCLOCK_SECONDS", budget.max_seconds)),
             max_tokens=budget.max_tokens,
             reserve_seconds=budget.reserve_seconds,
             synchronise=torch.cuda.synchronize if self.device.type == "cuda" else None,
@@ -212,9 +216,8 @@ class ProgramRun:
 
     # -- exporting ----------------------------------------------------------------------------------------------------
     def export(self, net: nn.Module, weights: dict[str, Tensor]) -> Path:
-        """Score the weights to export, quantise and pack them; returns the artifact's path."""
+        """Quantise and pack weights; returns the artifact's path."""
         net.load_state_dict(weights)
-        self.score(EagerView(net), "raw" if self.program.average is None else "averaged", first_only=True)
         path = Path(self.options.output)
         hessians = self.calibrate(net)
         state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
@@ -224,9 +227,9 @@ class ProgramRun:
                 self.say(note)
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
-            sizes = pack(path, quantised, self.program.network, identity, self.program.codec)
+            pack(path, quantised, self.program.network, identity, self.program.codec)
             code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
-            artifact_bytes = sum(sizes.values())
+            artifact_bytes = path.stat().st_size
             counted = {
                 "artifact_bytes": artifact_bytes,
                 "code_bytes": code_bytes,
@@ -234,7 +237,9 @@ class ProgramRun:
                 "limit_bytes": self.program.budget.limit_bytes,
             }
             self.results |= counted
-            self.say(" ".join([str(path), *(f"{name}:{size}" for name, size in counted.items())]))
+            self.say(f"Code size: {code_bytes} bytes")
+            self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
+            self.say(f"Total submission size {self.program.codec.name}: {artifact_bytes + code_bytes} bytes")
         if self.world > 1:
             dist.barrier()
         return path
@@ -269,9 +274,9 @@ class ProgramRun:
         load_exported(net, artifact.quantised.dequantise())
         self.score(net.to(self.device), "artifact")
 
-    def score(self, net: Any, what: str, first_only: bool = False) -> None:
+    def score(self, net: Any, what: str, first_only: bool = False, suffix: str = "") -> None:
         """Score a network with the program's protocols (or the first) and print one line for each."""
-        plan = self.program.evaluation
+        program, plan = self.program, self.program.evaluation
         tokens = Shards(self.val_paths, net.vocab_size).read_all()
         table = byte_counter(self.tokenizer, self.val_paths)
         train_seq_len = self.program.stream.keywords["seq_len"]
@@ -290,9 +295,17 @@ class ProgramRun:
                 split_targets=part.split_targets,
                 bos_id=self.tokenizer.bos_id,
                 compiled=self.program.compile,
+                identify=False,
             )
-            self.results["scores"].append({"weights": what, "name": name, **result.as_dict()})
-            self.say(f"{what} {name} val_loss:{result.nats_per_token!r} val_bpb:{result.bpb!r} {result.coverage}")
+            nats, bpb = result.nats_per_token, result.bpb
+            found = {"weights": what, "name": name, "protocol": result.protocol, "nats_per_token": nats, "bpb": bpb}
+            self.results["scores"].append({**found, "coverage": result.coverage.as_dict()})
+            if what == "artifact":
+                label = f"final_{program.codec.name}_{name}"
+                self.say(f"{label} val_loss:{nats:.4f} val_bpb:{bpb:.4f} eval_time:{result.seconds * 1e3:.0f}ms")
+                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {result.coverage}")
+            else:
+                self.say(f"{what} {name} val_loss:{nats:.4f} val_bpb:{bpb:.4f} {suffix}".rstrip())
 
     def _sum(self, tensor: Tensor) -> Tensor:
         on_device = tensor.to(self.device)
@@ -306,6 +319,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer file; default: the one of the data folder")
     parser.add_argument("--steps", metavar="K", type=int, default=0, help="train K steps of the run, then stop")
     parser.add_argument("--eval-only", metavar="ARTIFACT", help="score this file instead of training")
+    parser.add_argument("--weights", metavar="FILE", help="pack the weights of this file (torch.save) without training")
     parser.add_argument("--output", metavar="FILE", default="model.golf", help="artifact to write (model.golf)")
     parser.add_argument("--json", action="store_true", help="print all results as one last line of JSON")
     return parser.parse_args(arguments)
@@ -319,9 +333,14 @@ def main(program: Program, arguments: Sequence[str] | None = None) -> int:
         if options.eval_only:
             run.evaluate_artifact(Path(options.eval_only))
         else:
-            net, weights = run.train()
+            net, weights = run.restored() if options.weights else run.train()
             if not options.steps:
-                run.evaluate_artifact(run.export(net, weights))
+                if not options.weights:
+                    net.load_state_dict(weights)
+                    run.score(net, "raw" if program.average is None else "averaged", first_only=True)
+                path = run.export(net, weights)
+                if not options.weights:
+                    run.evaluate_artifact(path)
         if options.json:
             run.say(json.dumps(run.results))
     except GolfError as error:

@@ -70,7 +70,7 @@ def export_run(
         ),
         Stage(
             "pack",
-            [config["codec"], config["model"], submission, config["budget"]["limit_bytes"]],
+            [config["codec"], config["model"], submission, config["budget"]["limit_bytes"], config.get("code", "readable")],
             (quantised,),
             lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
         ),

@@ -47,11 +47,8 @@ class QuantisedTensor:
         return {"codes": self.codes, "scales": self.scales}
 
     def meta(self) -> dict[str, Any]:
-        chosen = {
-            field.name: getattr(self.format, field.name)
-            for field in fields(QuantFormat)
-            if getattr(self.format, field.name) != field.default
-        }
+        held = vars(self.format)
+        chosen = {field.name: held[field.name] for field in fields(QuantFormat) if held[field.name] != field.default}
         return {"format": chosen, "dtype": self.original_dtype}
 
     @classmethod

@@ -7,13 +7,10 @@ gives something unknown, and may do anything with what it is given (`lose`).
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from typing import Any
 
-from golf.submission.tables import Tables
+from golf.submission.python_calls import Arguments, PythonCalls
 from golf.submission.values import (
-    ANY,
-    BOTH,
     NOTHING,
     UNKNOWN,
     Bound,
@@ -24,26 +21,11 @@ from golf.submission.values import (
     FunctionFacts,
     Instance,
     Value,
-    constant,
-    foreign_object,
-    only_constant,
     widened,
 )
 
-Arguments = tuple[list[Value], dict[str, Value], Value | None, Value | None]  # positional, by name, *rest, **rest
-KEEPS_ELEMENTS = {"list", "tuple", "sorted", "reversed", "set", "iter", "frozenset"}
-PURE_TYPES = {"str", "int", "float", "bool", "list", "dict", "tuple", "set", "bytes"}
-STRING_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "lower", "upper"}
-READS = {
-    "builtins." + name
-    for name in (
-        *("len", "print", "str", "int", "float", "bool", "repr", "abs", "round", "sum", "any", "all", "id", "hash"),
-        *("format", "range", "type", "divmod", "pow", "ord", "chr", "memoryview", "bytes", "open", "max", "min"),
-    )
-}
 
-
-class Calls(Tables):
+class Calls(PythonCalls):
     """What a call does."""
 
     # -- the call -----------------------------------------------------------------------------------------------------
@@ -130,10 +112,11 @@ class Calls(Tables):
                 return self.construct(atom, node, arguments)
             case Instance(of=facts):
                 method = facts.method("__call__") or (facts.method("forward") if facts.is_module() else None)
-                if method is not None:
-                    return self.apply(method, atom, node, arguments)
-                self.lose_arguments(arguments)
-                return UNKNOWN
+                if method is None:
+                    self.lose_arguments(arguments)
+                    return UNKNOWN
+                found = self.apply(method, atom, node, arguments)
+                return found | UNKNOWN if self.hooked and method.name == "forward" else found
             case Box(kind="partial"):
                 self.reading(id(atom))
                 positional, named, rest, others = arguments
@@ -330,261 +313,3 @@ class Calls(Tables):
         """A value that is formatted into text: its __str__ runs, nothing else happens to it."""
         if not isinstance(node, ast.JoinedStr | ast.FormattedValue):
             self.lose(value)
-
-    # -- Python's own functions ---------------------------------------------------------------------------------------
-    def _foreign_call(self, atom: Foreign, arguments: Arguments, node: Any, scope: Any) -> Value:
-        positional, named, rest, others = arguments
-        name = atom.path.removeprefix("builtins.")
-        first = positional[0] if positional else NOTHING
-        match name:
-            case "getattr" | "hasattr" if len(positional) > 1:
-                return self._dynamic(name, positional, node)
-            case "setattr" if len(positional) == 3:
-                known = only_constant(positional[1])
-                if known is not None:
-                    self.set_attribute(first, known.value, positional[2])
-                    return constant(None)
-            case "isinstance" if isinstance(node, ast.Call) and len(node.args) == 2:
-                kinds = self.class_list(node.args[1], scope)
-                return self._joined({self.is_instance(one, kinds) for one in first})
-            case "functools.partial" if positional:
-                return self._partial(node, arguments)
-            case "torch.compile" if positional:
-                return first
-            case "enumerate" | "zip":
-                return self._zipped(name, node, positional)
-            case "dict":
-                box = self.box("dict", node)
-                if rest or others:
-                    self.inexact(box)
-                for value in positional:
-                    self.update(box, value)
-                for key, value in named.items():
-                    self.put(box, key, value)
-                return frozenset({box})
-            case "torch.nn.ModuleList" | "torch.nn.ModuleDict":
-                box = self.box("list", node)
-                self.inexact(box)
-                self.put(box, None, self.iterate(first, None) if first else NOTHING)
-                return frozenset({box})
-            case "next":
-                return self.iterate(first, None) | (positional[1] if len(positional) > 1 else NOTHING) | UNKNOWN
-            case "max" | "min" | "len" if self._computed(name, positional, named) is not None:
-                return constant(self._computed(name, positional, named))
-            case "dataclasses.replace" | "dataclasses.asdict" | "dataclasses.fields" | "dataclasses.astuple":
-                return self._record_call(name, arguments, node)
-            case "vars" if first:
-                return self._vars(first, node)
-            case "bool" if first:
-                return self._joined(self.truth(first))
-            case _ if name in KEEPS_ELEMENTS:
-                if not first:
-                    return frozenset({self.box("list", node)})
-                for value in named.values():
-                    self.lose(value)
-                return self._copied(first, node, reordered=name in ("sorted", "reversed", "set", "frozenset"))
-            case _:
-                pass
-        if atom.path not in READS:
-            self.lose_arguments(arguments)
-        else:
-            for value in [*positional, *named.values(), rest or NOTHING, others or NOTHING]:
-                self._read_by_python(value)
-        if name in ("max", "min", "sum", "next") and positional:
-            inner = self.iterate(first, None) if len(positional) == 1 else frozenset().union(*positional)
-            return UNKNOWN | frozenset(a for a in inner if not isinstance(a, Constant))
-        return UNKNOWN
-
-    def _read_by_python(self, value: Value) -> None:
-        for atom in value:
-            if isinstance(atom, Box):
-                atom.read_whole = True
-            elif isinstance(atom, Instance):
-                atom.of.structural = True
-            elif isinstance(atom, FunctionFacts | Bound):
-                self.lose(frozenset({atom}))
-
-    @staticmethod
-    def _joined(outcomes: set[Any]) -> Value:
-        if None in outcomes:
-            return BOTH
-        return frozenset(atom for outcome in outcomes for atom in constant(bool(outcome)))
-
-    def _computed(self, name: str, positional: list[Value], named: dict[str, Value]) -> Any:
-        """max, min and len of what is known exactly."""
-        if named:
-            return None
-        if name == "len":
-            known = self.known_items(positional[0]) if len(positional) == 1 else None
-            text = only_constant(positional[0]) if positional else None
-            if text is not None and isinstance(text.value, str):
-                return len(text.value)
-            return None if known is None else len(known)
-        constants = [only_constant(value) for value in positional]
-        if len(constants) < 2 or any(c is None or not isinstance(c.value, int | float) for c in constants):
-            return None
-        numbers = [c.value for c in constants if c is not None]
-        return max(numbers) if name == "max" else min(numbers)
-
-    def _dynamic(self, name: str, positional: list[Value], node: ast.AST) -> Value:
-        wanted = only_constant(positional[1])
-        if len(positional[1]) > 1 and all(isinstance(atom, Constant) for atom in positional[1]):
-            joined = [
-                self._dynamic(name, [positional[0], frozenset({key}), *positional[2:]], node) for key in positional[1]
-            ]
-            return frozenset().union(*joined)
-        if wanted is None or not isinstance(wanted.value, str):
-            for atom in positional[0]:
-                if isinstance(atom, Instance):
-                    self.lose_members(atom.of)
-                    atom.of.structural = True
-                    self.lose(frozenset().union(*atom.of.attributes.values()) if atom.of.attributes else NOTHING)
-            if not positional[1]:
-                return NOTHING
-            return BOTH if name == "hasattr" else UNKNOWN
-        found = NOTHING
-        outcomes: set[Any] = set()
-        for atom in positional[0]:
-            inner = self.attribute(frozenset({atom}), wanted.value, node)
-            known = not (isinstance(atom, Foreign) or (isinstance(atom, Instance) and atom.of.foreign_bases()))
-            if isinstance(atom, Instance) and known and inner == UNKNOWN:
-                known = False
-            if isinstance(atom, Constant | FunctionFacts | Box | Bound):
-                inner, known = NOTHING if isinstance(atom, Constant) else UNKNOWN, isinstance(atom, Constant)
-            found |= inner
-            outcomes.add(None if not known or (isinstance(atom, Instance) and atom.of.lost) else bool(inner))
-            if not inner and isinstance(atom, Instance) and atom.of.foreign_bases():
-                outcomes.discard(None)
-                outcomes.add(False)
-        if name == "hasattr":
-            return self._joined(outcomes)
-        if len(positional) > 2 and (outcomes != {True}):
-            found |= positional[2]
-        return found
-
-    def _partial(self, node: ast.AST, arguments: Arguments) -> Value:
-        positional, named, rest, others = arguments
-        box = self.box("partial", node)
-        if not positional[0] <= box.function:
-            box.function |= positional[0]
-            self.written(id(box))
-        for index, value in enumerate(positional[1:]):
-            self.put(box, index, value)
-        for key, value in named.items():
-            self.put(box, key, value)
-        if rest is not None or others is not None:
-            self.lose(frozenset({box}))
-        return frozenset({box})
-
-    def _zipped(self, name: str, node: ast.AST, positional: Sequence[Value]) -> Value:
-        inner, outer = self.box("tuple", node), self.box("list", (node, "all"))
-        self.inexact(outer)
-        parts = [self.iterate(value, None) for value in positional]
-        for index, value in enumerate([UNKNOWN, *parts[:1]] if name == "enumerate" else parts):
-            self.put(inner, index, value)
-        if all(parts):
-            self.put(outer, None, frozenset({inner}))
-        return frozenset({outer})
-
-    def _copied(self, value: Value, node: ast.AST, reordered: bool) -> Value:
-        box = self.box("list", node)
-        known = None if reordered else self.known_items(value)
-        if known is None:
-            self.inexact(box)
-            self.put(box, None, self.iterate(value, None))
-        else:
-            for index, item in enumerate(known):
-                self.put(box, index, item)
-        return frozenset({box})
-
-    def _vars(self, value: Value, node: ast.AST) -> Value:
-        """The attributes of instances, as a dictionary."""
-        box = self.box("dict", node)
-        for atom in value:
-            if isinstance(atom, Instance) and not atom.of.foreign_bases():
-                atom.of.structural = box.read_whole = True
-                for name in [*atom.of.attributes]:
-                    self.put(box, name, self.held(atom.of.attributes, name))
-            else:
-                self.lose(frozenset({atom, box}))
-        return frozenset({box})
-
-    def _record_call(self, name: str, arguments: Arguments, node: ast.AST) -> Value:
-        positional, named, _, others = arguments
-        if name != "dataclasses.replace":
-            for atom in positional[0]:
-                facts = atom.of if isinstance(atom, Instance) else atom
-                if isinstance(facts, ClassFacts):
-                    facts.structural = True
-                    self.lose(frozenset().union(*facts.attributes.values()) if facts.attributes else NOTHING)
-            return UNKNOWN
-        for atom in positional[0]:
-            if isinstance(atom, Instance):
-                self.records.setdefault(id(node), set()).add(atom.of)
-                for key, value in named.items():
-                    self.set_attribute(frozenset({atom}), key, value)
-                if others is not None:
-                    atom.of.structural = True
-        return positional[0]
-
-    def _member_call(self, name: str, receiver: Any, arguments: Arguments, node: ast.AST) -> Value:
-        """A method that is not the program's own: of a container, a constant, a NamedTuple or a foreign base."""
-        self.calls.setdefault(id(node), set()).add(None)
-        positional, named, _, _ = arguments
-        if isinstance(receiver, Instance):
-            if name.startswith("register_") and positional:
-                known = only_constant(positional[0])
-                self.set_attribute(frozenset({receiver}), str(known.value) if known else "?", UNKNOWN)
-            if name == "_replace":
-                self.records.setdefault(id(node), set()).add(receiver.of)
-                for key, value in named.items():
-                    self.set_attribute(frozenset({receiver}), key, value)
-                return frozenset({receiver})
-            if name in ("_asdict", "_fields"):
-                receiver.of.structural = True
-                return UNKNOWN
-            self.lose_arguments(arguments)
-            return frozenset({receiver})
-        if isinstance(receiver, Box):
-            return self.box_call(receiver, name, arguments, node)
-        if isinstance(receiver, Constant) and isinstance(receiver.value, str) and name in STRING_METHODS:
-            constants = [only_constant(value) for value in positional]
-            if all(c is not None and isinstance(c.value, str | tuple) for c in constants):
-                return constant(getattr(receiver.value, name)(*[c.value for c in constants if c is not None]))
-        self.lose_arguments(arguments)
-        return UNKNOWN
-
-    # -- kinds --------------------------------------------------------------------------------------------------------
-    def class_list(self, node: ast.expr, scope: Any) -> list[Any]:
-        """The classes of isinstance's second argument; None stands for one that is not known."""
-        if isinstance(node, ast.Tuple):
-            return [kind for item in node.elts for kind in self.class_list(item, scope)]
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-            return [*self.class_list(node.left, scope), *self.class_list(node.right, scope)]
-        value = self.evaluate(node, scope)
-        return list(value) if value and all(isinstance(a, ClassFacts | Foreign) for a in value) else [None]
-
-    def is_instance(self, atom: Any, kinds: list[Any]) -> bool | None:
-        """Whether an atom is an instance of one of the classes; None where that is not known."""
-        outcomes: list[bool | None] = []
-        for kind in kinds:
-            if kind is None or atom == ANY or kind == ANY:
-                outcomes.append(None)
-            elif isinstance(kind, ClassFacts):
-                if isinstance(atom, Instance):
-                    outcomes.append(kind in atom.of.lineage())
-                else:
-                    outcomes.append(None if isinstance(atom, Foreign) else False)
-            elif isinstance(atom, Constant):
-                real = foreign_object(kind.path)
-                outcomes.append(isinstance(atom.value, real) if isinstance(real, type) else None)
-            elif isinstance(atom, Instance) and not atom.of.foreign_bases():
-                real = foreign_object(kind.path)
-                outcomes.append(None if not isinstance(real, type) or real is object else False)
-            elif isinstance(atom, Box) and kind.path.removeprefix("builtins.") in ("str", "int", "float", "bool"):
-                outcomes.append(False)
-            else:
-                outcomes.append(None)
-        if True in outcomes:
-            return True
-        return None if None in outcomes else False

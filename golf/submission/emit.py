@@ -11,6 +11,7 @@ import io
 import re
 import sys
 import tokenize
+from itertools import pairwise
 from typing import Any
 
 WIDTH = 120
@@ -269,7 +270,7 @@ def wrapped(text: str, indent: int) -> list[str]:
             middle = [" " * (indent + 4) + inside.strip()]
         else:
             cuts = [begin, *commas, end]
-            items = [text[a + 1 : b].strip() for a, b in zip(cuts, cuts[1:])]
+            items = [text[a + 1 : b].strip() for a, b in pairwise(cuts)]
             items = [item for item in items if item]
             single = len(items) == 1 and not commas
             for item in items:

@@ -1,9 +1,9 @@
 """A run as one Python file: the core code it uses, its configuration as constructor calls, and a main.
 
-Starting from the configuration's targets and `golf.script`, every definition that is referred to is taken along; modules
-are written in the order of their imports under banners that name the origin; then what the configuration rules out is
-left out (golf/submission/specialise.py). The result needs torch, numpy and sentencepiece, and is the same for the same
-configuration and source. Invariant: nothing in it can be switched off: what the run does not use is not there.
+Starting from the configuration's targets and `golf.script`, every definition that is referred to is taken along;
+modules are written in the order of their imports under banners that name the origin; what the configuration rules out
+is left out (golf/submission/specialise.py). The result needs torch, numpy and sentencepiece, and is the same for the
+same configuration and source. Invariant: nothing in it can be switched off: what the run does not use is not there.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from golf.submission.specialise import specialised
 
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
+ANY_TOKENIZER = "golf.data.tokenizer.open_tokenizer"
 FORMS = ("readable", "packed")
 # Definitions whose checks of input stay: the main program's, and those that protect a score.
 KEEP_CHECKS = ("ProgramRun", "main", "read_options", "Ledger")
@@ -49,8 +50,10 @@ def write_submission(config: dict[str, Any], path: Path) -> Path:
     from golf.config.build import build
 
     prepared = build(config["data"]).prepare(say=lambda line: None, require_train=False)
-    sha256 = prepared.tokenizer(config["model"]["vocab_size"]).sha256
-    write_atomically(Path(path), as_shipped(flatten(config, prepared.folder, sha256), config.get("code", "readable")))
+    tokenizer = prepared.tokenizer(config["model"]["vocab_size"])
+    opens = f"{type(tokenizer).__module__}.{type(tokenizer).__name__}"
+    text = flatten(config, prepared.folder, tokenizer.sha256, opens)
+    write_atomically(Path(path), as_shipped(text, config.get("code", "readable")))
     return Path(path)
 
 
@@ -61,22 +64,30 @@ def as_shipped(text: str, form: str) -> str:
     return text if form == "readable" else packed(text)
 
 
-def flatten(config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "") -> str:
+def flatten(
+    config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
+) -> str:
     """The source text of a resolved run config, in its readable form.
 
     Args:
         data_folder: where the shards are by default, `data.folder` if None; only a relative path is written down.
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
+        tokenizer_class: the one kind of tokenizer (a class by its dotted name) that the file opens; "" = all of them.
     """
-    text = whole_program(config, data_folder, tokenizer_sha256)
+    text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class)
     tree = ast.parse(text)
     original = Original(text, tree)
     return emitted(specialised(tree, KEEP_CHECKS), original)
 
 
-def whole_program(config: dict[str, Any], data_folder: str | None, tokenizer_sha256: str) -> str:
+def whole_program(
+    config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
+) -> str:
     """Every definition that is referred to, whole, with the configuration and the start at the end."""
-    expression, imports = program_expression(config, data_folder or config["data"]["folder"], tokenizer_sha256)
+    folder = data_folder or config["data"]["folder"]
+    if config["data"]["tokenizer"] == "bytes":
+        tokenizer_class = ""
+    expression, imports = program_expression(config, folder, tokenizer_sha256, tokenizer_class)
     own = user_modules(module for module, _ in imports)
     modules = core_modules() | own
     owners = owners_of_names(modules.values())
@@ -99,7 +110,7 @@ def whole_program(config: dict[str, Any], data_folder: str | None, tokenizer_sha
 
 # -- the configuration ------------------------------------------------------------------------------------------------
 def program_expression(
-    config: dict[str, Any], data_folder: str, tokenizer_sha256: str
+    config: dict[str, Any], data_folder: str, tokenizer_sha256: str, tokenizer_class: str = ""
 ) -> tuple[str, set[tuple[str, str]]]:
     """`Program(…)` as source, and the names it needs."""
     data, hardware, trainer = config["data"], config["hardware"], config["trainer"]
@@ -116,6 +127,7 @@ def program_expression(
         "average": config["average"],
         "qat": config["qat"],
         "sparsity": config.get("sparsity"),  # runs from before there was such a group have none
+        "open_tokenizer": {"_target_": tokenizer_class or ANY_TOKENIZER, "_partial_": True},
         "quant": config["quant"],
         "codec": config["codec"],
         "evaluation": config["eval"],
@@ -299,8 +311,8 @@ def heading(config: dict[str, Any]) -> str:
         "    python train_gpt.py --eval-only model.golf   score an artifact\n"
         "    torchrun --standalone --nproc_per_node=8 train_gpt.py\n\n"
         "Needs torch, numpy and sentencepiece; --help lists the options. Of golf's modules there is what this run's\n"
-        "configuration (at the end) needs: values that cannot vary are written where they are used, checks of input that\n"
-        "the run has passed are left out, and docstrings are cut to their first paragraph.\n"
+        "configuration (at the end) needs: values that cannot vary are written where they are used, checks of input\n"
+        "that the run has passed are left out, and docstrings are cut to their first paragraph.\n"
         '"""\n'
     )
 

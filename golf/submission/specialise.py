@@ -2,8 +2,8 @@
 
 The facts come from golf/submission/interpret.py. Each pass edits the syntax tree in place; statements that are not
 touched stay the very objects that were parsed, so that golf/submission/emit.py can print them as they were written.
-Invariant: an edit is made only where the facts prove that the program does the same without it. Checks of input that end
-in one of golf's errors are the exception: they go where `drops_checks` says so, and the file's heading tells.
+Invariant: an edit is made only where the facts prove that the program does the same without it. Checks of input that
+end in one of golf's errors are the exception (golf/submission/checks.py), and the file's heading tells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from golf.submission.checks import Checks, without_docstring
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.pure import is_pure
 from golf.submission.unused import remove_unused
-from golf.submission.values import only_constant
+from golf.submission.values import Box, only_constant
 
 LITERALS = (type(None), bool, int, float, str)
 MOST_PASSES = 12
@@ -64,8 +64,9 @@ class Folder(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         function = self.facts.functions[id(node)]
-        if not function.live:
-            return None
+        if not function.live:  # where its name is still read, something with this name has to be there
+            node.body, node.decorator_list = [ast.copy_location(ast.Pass(), node)], []
+            return node
         node.decorator_list = [self.visit(item) for item in node.decorator_list]
         node.args = self.generic_visit_all(node.args)
         node.body = self.body(node.body)
@@ -208,12 +209,25 @@ class Folder(ast.NodeTransformer):
         for keyword in node.keywords:
             keyword.value = self.visit(keyword.value)
         node.args = [item for item in node.args if not is_empty_star(item)]
-        node.keywords = [item for item in node.keywords if not (item.arg is None and is_empty_dict(item.value))]
+        node.keywords = [item for item in node.keywords if not (item.arg is None and self.is_empty(item.value))]
         if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:
             name = node.args[1]
             if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier():
                 return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
         return node
+
+    def is_empty(self, node: ast.expr) -> bool:
+        """Whether a dictionary has nothing in it, ever."""
+        held = self.facts.values.get(id(node), frozenset({None}))
+        boxes = all(isinstance(a, Box) and not a.items and not a.others and not a.lost for a in held)
+        return is_empty_dict(node) or (bool(held) and boxes and is_pure(node))
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        node.value = self.visit(node.value)
+        node.targets = [self.visit(target) for target in node.targets]
+        target = node.targets[0]
+        same = isinstance(target, ast.Name) and isinstance(node.value, ast.Name) and target.id == node.value.id
+        return None if same and len(node.targets) == 1 else node
 
     def visit_Dict(self, node: ast.Dict) -> Any:
         box = self.facts.boxes.get((id(node), "dict"))

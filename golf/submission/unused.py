@@ -11,15 +11,15 @@ import ast
 from typing import Any
 
 from golf.submission.interpret import Interpreter
+from golf.submission.parameters import remove_parameters
 from golf.submission.pure import is_pure
+from golf.submission.reads import Reads, attribute_reads
 from golf.submission.values import Bound, Box, ClassFacts, Constant, FunctionFacts, Instance, foreign_has
-
-Target = tuple[Any, str]  # a function and its parameter, or a record and its field
 
 
 def remove_unused(tree: ast.Module, facts: Interpreter) -> None:
     """One sweep."""
-    attributes = names_read_as_attributes(tree)
+    attributes = attribute_reads(tree, facts)
     remove_parameters(tree, facts, attributes)
     Attributes(facts, attributes).visit(tree)
     for node in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
@@ -27,159 +27,11 @@ def remove_unused(tree: ast.Module, facts: Interpreter) -> None:
     remove_definitions(tree)
 
 
-def names_read_as_attributes(tree: ast.AST) -> set[str]:
-    """Names after a dot that are read, and those that getattr and the like are called with."""
-    found: set[str] = set()
-    any_name = False
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
-            found |= {a.value for a in node.args[1:] if isinstance(a, ast.Constant) and isinstance(a.value, str)}
-            any_name |= not isinstance(node.args[1], ast.Constant)
-    if any_name:
-        found |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return found
-
-
-# -- parameters and fields --------------------------------------------------------------------------------------------
-def remove_parameters(tree: ast.Module, facts: Interpreter, attributes: set[str]) -> None:
-    present = {id(node) for node in ast.walk(tree)}
-    dead = unread_parameters(facts, present) | unread_fields(facts, present, attributes)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    uses = [(node, targets_of(node, facts)) for node in calls]
-    while True:
-        before = len(dead)
-        for node, targets in uses:
-            for argument, wanted in targets:
-                keeps = argument is not None and not is_pure(argument)
-                if keeps or not wanted <= dead:
-                    dead -= wanted
-        if len(dead) == before:
-            break
-    for node, targets in uses:
-        going = {id(argument) for argument, wanted in targets if wanted and wanted <= dead}
-        node.args = [item for item in node.args if id(item) not in going]
-        node.keywords = [item for item in node.keywords if id(item.value) not in going]
-    for owner, name in dead:
-        if isinstance(owner, FunctionFacts):
-            drop_parameter(owner.node.args, name)
-        else:
-            for item in owner.lineage():
-                item.node.body = [s for s in item.node.body if not is_field(s, name)] or [ast.Pass()]
-
-
-def unread_parameters(facts: Interpreter, present: set[int]) -> set[Target]:
-    found: set[Target] = set()
-    for function in facts.functions.values():
-        if id(function.node) not in present or function.lost or function in facts.spread or function.kind != "plain":
-            continue
-        if isinstance(function.node, ast.Lambda) or not function.live:
-            continue
-        body = ast.Module(function.node.body, [])
-        used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
-        used |= {name for node in ast.walk(body) if isinstance(node, ast.Nonlocal) for name in node.names}
-        names = facts.parameter_names(function)[1 if function.owner is not None else 0 :]
-        found |= {(function, name) for name in names if name not in used}
-    return found
-
-
-def unread_fields(facts: Interpreter, present: set[int], attributes: set[str]) -> set[Target]:
-    found: set[Target] = set()
-    for record in facts.classes.values():
-        lineage = record.lineage()
-        whole = any(item.structural or item.lost for item in facts.classes.values() if record in item.lineage())
-        if id(record.node) in present and record.is_record and not whole and record.instantiated and len(lineage) == 1:
-            found |= {(record, name) for name, _ in record.fields if name not in attributes}
-    return found
-
-
-def targets_of(node: ast.Call, facts: Interpreter) -> list[tuple[ast.expr | None, set[Target]]]:
-    """For each argument of a call, the parameters and fields it may end in; None is what arrives out of sight."""
-    callees: list[tuple[Any, int, list[str]]] = []
-    for entry in facts.calls.get(id(node), ()):
-        if entry is not None:
-            function, bound = entry
-            names = [p.arg for p in function.parameters]
-            callees.append((function, int(bound and function.kind != "staticmethod"), names))
-    for record in facts.records.get(id(node), ()):
-        names = [name for name, _ in record.all_fields()]
-        is_replace = isinstance(node.func, ast.Attribute) or (
-            isinstance(node.func, ast.Name) and node.func.id == "replace"
-        )
-        callees.append((record, 10**6 if is_replace else 0, names))
-    partial = facts.boxes.get((id(node), "partial"))
-    if partial is not None:
-        for atom in partial.function:
-            callees += partial_callee(atom)
-    unsure = None in facts.calls.get(id(node), ()) and bool(callees)
-    found: list[tuple[ast.expr | None, set[Target]]] = []
-    explicit: set[Target] = set()
-    spread = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
-    for index, argument in enumerate(node.args):
-        if isinstance(argument, ast.Starred):
-            break
-        wanted: set[Target] = set()
-        for callee, shift, names in callees:
-            position = index + shift - (1 if partial is not None else 0)
-            if 0 <= position < len(names):
-                wanted.add((callee, names[position]))
-            elif not (partial is not None and index == 0) and shift < 10**6:
-                unsure = True
-        found.append((argument, wanted))
-    for keyword in node.keywords:
-        if keyword.arg is not None:
-            found.append((keyword.value, {(callee, keyword.arg) for callee, _, _ in callees}))
-    for _, wanted in found:
-        explicit |= wanted
-    if unsure or (spread and callees):
-        every = {(callee, name) for callee, _, names in callees for name in [*names, *only_named(callee)]}
-        blocked = every if unsure else every - explicit
-        found = [(ast.Yield(), blocked | (wanted if unsure else set())) for _, wanted in [(None, set[Target]())]] + [
-            (argument, wanted) for argument, wanted in found if not (wanted & blocked)
-        ]
-        if spread:  # positions behind a star are not known
-            found = [(a, w) for a, w in found if a is not None]
-    return found
-
-
-def only_named(callee: Any) -> list[str]:
-    return [p.arg for p in callee.node.args.kwonlyargs] if isinstance(callee, FunctionFacts) else []
-
-
-def partial_callee(atom: Any) -> list[tuple[Any, int, list[str]]]:
-    if isinstance(atom, ClassFacts):
-        method = atom.method("__init__")
-        if method is None:
-            return [(atom, 0, [name for name, _ in atom.all_fields()])]
-        return [(method, 1, [p.arg for p in method.parameters])]
-    if isinstance(atom, FunctionFacts):
-        return [(atom, 0, [p.arg for p in atom.parameters])]
-    if isinstance(atom, Bound) and isinstance(atom.function, FunctionFacts):
-        return [(atom.function, 1, [p.arg for p in atom.function.parameters])]
-    return []
-
-
-def drop_parameter(arguments: ast.arguments, name: str) -> None:
-    """Take a parameter and its default out of a signature."""
-    positional = [*arguments.posonlyargs, *arguments.args]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
-    defaults += arguments.defaults
-    arguments.defaults = [d for p, d in zip(positional, defaults) if p.arg != name and d is not None]
-    arguments.args = [p for p in arguments.args if p.arg != name]
-    kept = [(p, d) for p, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if p.arg != name]
-    arguments.kwonlyargs, arguments.kw_defaults = [p for p, _ in kept], [d for _, d in kept]
-
-
-def is_field(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name
-
-
 # -- attributes -------------------------------------------------------------------------------------------------------
 class Attributes(ast.NodeTransformer):
     """Takes out `self.x = value` and members of class bodies whose names nothing reads."""
 
-    def __init__(self, facts: Interpreter, attributes: set[str]):
+    def __init__(self, facts: Interpreter, attributes: Reads):
         self.facts, self.attributes = facts, attributes
         self.within: list[ClassFacts] = []
 
@@ -190,8 +42,13 @@ class Attributes(ast.NodeTransformer):
         self.within.pop()
         if not facts.is_record:
             node.body = [item for item in node.body if not self._is_unread_member(item, facts)]
-        node.body = node.body or [ast.Pass()]
+        node.body = [item for item in node.body if not self._is_unread_method(item, facts)] or [ast.Pass()]
         return node
+
+    def _is_unread_method(self, node: ast.stmt, facts: ClassFacts) -> bool:
+        if not isinstance(node, ast.FunctionDef) or self.facts.functions[id(node)].live:
+            return False
+        return not self.attributes.has(self.facts, facts, node.name)
 
     def _is_unread_member(self, node: ast.stmt, facts: ClassFacts) -> bool:
         if isinstance(node, ast.AnnAssign) and node.value is None:
@@ -199,7 +56,9 @@ class Attributes(ast.NodeTransformer):
         target = node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target = node.targets[0]
-        if not isinstance(target, ast.Name) or target.id in self.attributes or target.id.startswith("__"):
+        if not isinstance(target, ast.Name) or target.id.startswith("__"):
+            return False
+        if self.attributes.has(self.facts, facts, target.id):
             return False
         return not facts.foreign_bases() or not foreign_has(facts.foreign_bases(), target.id)
 
@@ -227,7 +86,7 @@ class Attributes(ast.NodeTransformer):
         return node
 
     def _is_unread(self, target: ast.Attribute, value: ast.expr) -> bool:
-        if target.attr in self.attributes or not is_pure(value) or not is_pure(target.value):
+        if not is_pure(value) or not is_pure(target.value):
             return False
         if not (isinstance(target.value, ast.Name) and target.value.id == "self" and self.within):
             receivers = self.facts.values.get(id(target.value), frozenset())
@@ -237,12 +96,12 @@ class Attributes(ast.NodeTransformer):
         else:
             classes = [c for c in self.facts.classes.values() if self.within[-1] in c.lineage()]
         for facts in classes:
+            if self.attributes.has(self.facts, facts, target.attr):
+                return False
             if facts.foreign_bases() and foreign_has(facts.foreign_bases(), target.attr):
                 return False
             if facts.is_module() and not all(map(is_plain, self.facts.values.get(id(value), frozenset({None})))):
                 return isinstance(value, ast.Constant)
-            if any(isinstance(a, Instance) and False for a in ()):
-                return False
         return True
 
 
@@ -263,15 +122,15 @@ def remove_variables(function: ast.FunctionDef) -> None:
         read = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}
         read |= {name for n in nodes if isinstance(n, ast.Nonlocal | ast.Global) for name in n.names}
         read |= {n.target.id for n in nodes if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
-        remover = Variables(read)
+        remover = Variables(read, function)
         remover.visit(function)
         if not remover.found:
             return
 
 
 class Variables(ast.NodeTransformer):
-    def __init__(self, read: set[str]):
-        self.read, self.found = read, False
+    def __init__(self, read: set[str], function: ast.FunctionDef):
+        self.read, self.function, self.found = read, function, False
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         return node
@@ -279,6 +138,9 @@ class Variables(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
+        if node is not self.function and node.name not in self.read and not node.decorator_list:
+            self.found = True
+            return None
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:

@@ -1,14 +1,16 @@
 """Proof that an exported file is the run's own program: run in an interpreter that has nothing of golf.
 
-Two checks: `--eval-only` on the packed artifact gives the run's scores to 1e-9, and the first k training losses are
-those of metrics.jsonl, bit for bit on a CPU with one thread and no compiler. The interpreter is isolated (`python -I`)
-and finds no installed package but torch, numpy, sentencepiece, the codec's, and what these require.
+Three checks: `--eval-only` on the packed artifact gives the run's scores to 1e-9; the artifact that the file writes
+from the run's weights is the same to the byte; and the first k training losses are those of metrics.jsonl, bit for bit
+on a CPU with one thread and no compiler. The interpreter is isolated (`python -I`) and finds no installed package but
+torch, numpy, sentencepiece, the codec's, and what these require.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from golf.errors import UserError, VerificationFailed
 
 VISIBLE = ("torch", "numpy", "sentencepiece")
 CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli"}
+# What the file reads from its environment when it runs in earnest: a check takes the run's own values.
+CHALLENGE_VARIABLES = ("DATA_PATH", "TOKENIZER_PATH", "SEED", "MAX_WALLCLOCK_SECONDS", "RUN_ID", "RANK", "WORLD_SIZE")
 BPB_TOLERANCE = 1e-9
 LOSS_TOLERANCE = 1e-3  # relative, where threads, compiled graphs, a GPU or a clock may change the last bits
 _RUNNER = """
@@ -44,10 +48,11 @@ def verify_submission(code_path: Path, artifact_path: Path, run_folder: Path, k:
     """Check an exported file against its artifact and its run.
 
     Returns:
-        {"bpb": {protocol: value}, "steps": compared steps, "bit_equal": whether all their losses are}.
+        {"bpb": {protocol: value}, "same_artifact": whether the bytes were compared, "steps": compared steps,
+        "bit_equal": whether all their losses are}.
 
     Raises:
-        VerificationFailed: another score, another loss, or the file doesn't run on its own.
+        VerificationFailed: another score, other bytes, another loss, or the file doesn't run on its own.
         UserError: not a finished run.
     """
     from golf.pipeline.run_folder import open_run_folder
@@ -58,6 +63,7 @@ def verify_submission(code_path: Path, artifact_path: Path, run_folder: Path, k:
     scored = run_alone(code_path, ["--eval-only", str(Path(artifact_path).resolve()), *data])
     root = run.export_root(Path(artifact_path).parent.name)
     found = {"bpb": compare_scores(code_path, scored["scores"], _ladder(root), run.config["hardware"])}
+    found["same_artifact"] = compare_artifacts(code_path, Path(artifact_path), run, data)
     if not (run.config["init_from"] or run.config["ckpt_path"]):
         expected = first_losses(run.path, k)
         printed = run_alone(code_path, ["--steps", str(max(expected, default=1)), *data])["steps"]
@@ -75,13 +81,39 @@ def run_alone(code_path: Path, arguments: list[str], timeout_seconds: float = 36
     program = _RUNNER.format(hidden=sorted(hidden_packages()), argv=[code, *arguments, "--json"])
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", program], cwd=empty, capture_output=True, text=True, timeout=timeout_seconds
+            [sys.executable, "-I", "-c", program],
+            cwd=empty,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            env={name: value for name, value in os.environ.items() if name not in CHALLENGE_VARIABLES},
         )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise VerificationFailed(f"{code_path} alone ends with exit code {done.returncode} ({said}): do not ship it")
     lines = done.stdout.strip().splitlines()
     return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {"output": done.stdout}
+
+
+def compare_artifacts(code_path: Path, artifact_path: Path, run: Any, data: list[str]) -> bool:
+    """Let the file pack the run's weights; False where calibration on other hardware may change the last bits.
+
+    Raises:
+        VerificationFailed: it writes other bytes.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    hardware, calibration = run.config["hardware"], (run.config["quant"] or {}).get("calibration")
+    if calibration and (hardware["accelerator"] != "cpu" or hardware["threads"] != 1):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        weights, output = Path(folder) / "weights.pt", Path(folder) / "model.golf"
+        torch.save(load_file(run.path / "stages" / "average" / "weights.safetensors"), weights)
+        run_alone(code_path, ["--weights", str(weights), "--output", str(output), *data])
+        if output.read_bytes() != artifact_path.read_bytes():
+            raise VerificationFailed(f"{code_path} packs the run's weights into other bytes than {artifact_path}")
+    return True
 
 
 def hidden_packages() -> set[str]:

@@ -47,6 +47,7 @@ def artifact_of(run: Path) -> Path:
 def test_verification_passes(run):
     found = verify_submission(code_of(run), artifact_of(run), run)
     assert found["bit_equal"]
+    assert found["same_artifact"]
     assert found["steps"] == 10
     assert len(found["bpb"]) == 2
 
@@ -94,7 +95,7 @@ def test_writing_it_again_gives_the_same_bytes(run, tmp_path):
 @pytest.mark.parametrize("change", ["loss", "score"])
 def test_another_program_is_refused(run, tmp_path, change):
     text = code_of(run).read_text()
-    old, new = {"loss": ("seed=1337,", "seed=1338,"), "score": ("stride=8,", "stride=16,")}[change]
+    old, new = {"loss": ('"SEED", 1337', '"SEED", 1338'), "score": ("stride=8", "stride=16")}[change]
     assert old in text
     (tmp_path / "other.py").write_text(text.replace(old, new))
     said = {"loss": "the loss of step 1", "score": "scores"}[change]
