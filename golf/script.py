@@ -20,8 +20,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from golf.clock import Budget, BudgetClock
-from golf.codec.artifact import pack, read_artifact_with
+from golf.codec.artifact import artifact_file, read_stored
 from golf.codec.container import only_codec
+from golf.codec.files import write_whole_file
 from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
 from golf.data.sidecar import byte_counter
@@ -227,7 +228,7 @@ class ProgramRun:
                 self.say(note)
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
-            pack(path, quantised, self.program.network, identity, self.program.codec)
+            write_whole_file(path, artifact_file(quantised, self.program.network, identity, self.program.codec)[0])
             code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
             artifact_bytes = path.stat().st_size
             counted = {
@@ -265,13 +266,13 @@ class ProgramRun:
     def evaluate_artifact(self, path: Path) -> None:
         """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
         program = self.program
-        artifact = read_artifact_with(path, only_codec(program.codec), program.quant.stored_kinds())
-        if artifact.network != json.loads(json.dumps(program.network)):
+        header, stored, _ = read_stored(path, only_codec(program.codec), program.quant.stored_kinds())
+        if header["network"] != json.loads(json.dumps(program.network)):
             raise UserError(f"{path} holds another network than this file builds; use the file exported with it")
-        if artifact.tokenizer.get("sha256") not in (None, self.tokenizer.sha256):
+        if header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
             raise UserError(f"{path} was trained with another tokenizer; type --data or --tokenizer")
         net = program.model()
-        load_exported(net, artifact.quantised.dequantise())
+        load_exported(net, stored.dequantise())
         self.score(net.to(self.device), "artifact")
 
     def score(self, net: Any, what: str, first_only: bool = False, suffix: str = "") -> None:
@@ -346,6 +347,9 @@ def main(program: Program, arguments: Sequence[str] | None = None) -> int:
     except GolfError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"cannot use {error.filename}: {error.strerror or error}; check the path", file=sys.stderr)
+        return 2
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -49,8 +49,16 @@ class Artifact:
 def artifact_bytes(
     quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, int]]:
-    """The bytes of an artifact, and how many of them each class takes: the smallest of the state's variants."""
-    tried = [packed_bytes(variant, network, tokenizer, codec) for variant in state_variants(quantised)]
+    """The bytes of an artifact, and how many of them each class takes."""
+    blob, written = artifact_file(quantised, network, tokenizer, codec)
+    return blob, sizes_of_sections(written, len(blob))
+
+
+def artifact_file(
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
+) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of an artifact and its header: the smallest of the state's variants."""
+    tried = [packed_file(variant, network, tokenizer, codec) for variant in state_variants(quantised)]
     return min(tried, key=lambda packed: len(packed[0]))
 
 
@@ -67,17 +75,17 @@ def state_variants(quantised: QuantisedState) -> list[QuantisedState]:
     return found or [quantised]
 
 
-def packed_bytes(
+def packed_file(
     quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
-) -> tuple[bytes, dict[str, int]]:
-    """An artifact of exactly these stored tensors, and its bytes by class."""
+) -> tuple[bytes, dict[str, Any]]:
+    """An artifact of exactly these stored tensors, and its header."""
     extra = {"network": dict(network), "tokenizer": dict(tokenizer)}
     if hasattr(codec, "encode_parts"):
         blob, written = write_parts(codec, quantised, extra)  # pyright: ignore[reportArgumentType]
     else:
         directory, candidates = build_sections(quantised.tensors, quantised.classes)
         blob, written = write_container(codec, {**directory, **extra}, candidates)
-    return blob, sizes_of_sections(written, len(blob))
+    return blob, written
 
 
 def write_parts(codec: PartsCodec, quantised: QuantisedState, extra: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -154,21 +162,28 @@ def read_artifact_with(
     path: str | Path, choose: Callable[[str], Codec], kinds: Sequence[type[StoredTensor]] = STORED_KINDS
 ) -> Artifact:
     """`read_artifact` with codecs by name from `choose`: a program that has one codec need not carry all of them."""
+    header, stored, length = read_stored(path, choose, kinds)
+    sizes = read_guarded(str(path), lambda: sizes_of_sections(header, length))
+    return Artifact(header["network"], header["tokenizer"], stored, sizes, header["codec"])
+
+
+def read_stored(
+    path: str | Path, choose: Callable[[str], Codec], kinds: Sequence[type[StoredTensor]]
+) -> tuple[dict[str, Any], QuantisedState, int]:
+    """An artifact's header (with the codec's name under "codec"), its tensors, and its bytes."""
     where = str(path)
     blob = read_whole_file(path)
 
-    def read() -> Artifact:
+    def read() -> tuple[dict[str, Any], QuantisedState, int]:
         header, found, start = read_header(blob, choose, where)
         if header["layouts"] == "parts" and hasattr(found, "decode_parts"):
             checked = section_bytes(blob, header, start, where)
             tensors, classes = read_parts(found, header, checked, kinds)  # pyright: ignore[reportArgumentType]
         else:
             tensors, classes = tensors_from_sections(header, read_sections(blob, header, found, start, where), kinds)
-        network, tokenizer = header["network"], header["tokenizer"]
-        if not isinstance(network, dict) or not isinstance(tokenizer, dict):
+        if not isinstance(header["network"], dict) or not isinstance(header["tokenizer"], dict):
             refuse_artifact(where, "its network or tokenizer is not a table")
-        sizes = sizes_of_sections(header, len(blob))
-        return Artifact(network, tokenizer, QuantisedState(tensors, classes), sizes, found.name)
+        return {**header, "codec": found.name}, QuantisedState(tensors, classes), len(blob)
 
     return read_guarded(where, read)
 

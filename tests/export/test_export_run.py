@@ -95,7 +95,7 @@ def test_writing_it_again_gives_the_same_bytes(run, tmp_path):
 @pytest.mark.parametrize("change", ["loss", "score"])
 def test_another_program_is_refused(run, tmp_path, change):
     text = code_of(run).read_text()
-    old, new = {"loss": ('"SEED", 1337', '"SEED", 1338'), "score": ("stride=8", "stride=16")}[change]
+    old, new = {"loss": ('"SEED", 1337', '"SEED", 1338'), "score": ("math.log(2.0)", "math.log(2.5)")}[change]
     assert old in text
     (tmp_path / "other.py").write_text(text.replace(old, new))
     said = {"loss": "the loss of step 1", "score": "scores"}[change]
@@ -114,8 +114,8 @@ def test_an_artifact_of_another_network_is_refused(run, data_options, tmp_path):
     ("options", "said"),
     [
         (["--data", "nowhere"], "nowhere is not here; type --data"),
-        (["--eval-only", "missing.golf"], "cannot read missing.golf"),
-        (["--tokenizer", "missing.model"], "tokenizer missing.model cannot be read"),
+        (["--eval-only", "missing.golf"], "cannot use missing.golf: No such file"),
+        (["--tokenizer", "missing.model"], "cannot use missing.model: No such file"),
     ],
 )
 def test_bad_input_is_one_line(run, data_options, options, said):
