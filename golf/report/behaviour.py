@@ -101,6 +101,20 @@ for (const figure of all('figure[data-chart]')) {
   leave();
 }
 
+for (const input of all('input[data-filter]')) {
+  const rows = all(`#${input.dataset.filter} tbody tr`), told = input.closest('p').querySelector('span');
+  const texts = rows.map(row => row.textContent.toLowerCase());
+  input.addEventListener('input', () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    rows.forEach((row, place) => {
+      row.hidden = !words.every(word => texts[place].includes(word));
+      shown += !row.hidden;
+    });
+    told.textContent = words.length ? `${shown} of ${rows.length}` : '';
+  });
+}
+
 for (const button of all('button.copy')) button.addEventListener('click', async () => {
   const text = button.parentElement.querySelector('pre');
   try { await navigator.clipboard.writeText(text.textContent); button.textContent = 'Copied'; }

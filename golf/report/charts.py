@@ -108,7 +108,7 @@ def line_chart(
     marks = ticks(y_low, y_high)
     y_labels = "".join(
         f'<span style="top:{y_of(value) / 10:.2f}%">{escape(text)}</span>'
-        for value, text in zip(marks, _tick_texts(marks))
+        for value, text in zip(marks, tick_texts(marks))
     )
     x_labels = "".join(
         f'<span style="left:{x_of(value) / 10:.2f}%">{escape(short(value))}</span>' for value in ticks(x_low, x_high, 6)
@@ -130,7 +130,7 @@ def line_chart(
     return Chart(markup, {"x": [x_low, x_high], "y": [y_low, y_high], "unit": unit, "series": data})
 
 
-def _tick_texts(values: list[float]) -> list[str]:
+def tick_texts(values: list[float]) -> list[str]:
     """Return the ticks with as many decimals as tell them apart, the same for all."""
     if max(map(abs, values)) >= 10_000:
         return [short(value) for value in values]
@@ -192,6 +192,14 @@ def _sentences(series: list[Series]) -> list[str]:
     return sentences
 
 
+def placed(drawn: list[Chart], data: dict[str, Any]) -> str:
+    """The markup of charts, whose numbers go into the page's one JSON block."""
+    for chart in drawn:
+        if chart.data:
+            data[chart.markup.split('data-chart="', 1)[1].split('"', 1)[0]] = chart.data
+    return "".join(chart.markup for chart in drawn)
+
+
 def ladder_chart(rows: list[tuple[str, float, float | None]]) -> str:
     """Draw (stage, BPB, delta) as dots on one axis that need not start at zero; smaller is better, to the left."""
     if not rows:
@@ -216,7 +224,7 @@ def ladder_chart(rows: list[tuple[str, float, float | None]]) -> str:
         for _, bpb, delta in rows
     )
     axis = "".join(
-        f'<span style="left:{x_of(mark):.2f}%">{text}</span>' for mark, text in zip(marks, _tick_texts(marks))
+        f'<span style="left:{x_of(mark):.2f}%">{text}</span>' for mark, text in zip(marks, tick_texts(marks))
     )
     text = "Ladder in bits per byte: " + ", ".join(f"{stage} {decimal(bpb)}" for stage, bpb, _ in rows)
     return f"""<figure class="ladder-chart" role="img" aria-label="{escape(text)}">

@@ -47,6 +47,7 @@ class RunData:
     texts: dict[str, str] = field(default_factory=dict)
     environment: Any = None
     liveness: Any = None
+    rules: Any = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
@@ -64,6 +65,7 @@ def collect(folder: Path) -> RunData:
     run.summary = summary if isinstance(summary, dict) else {}
     run.environment = _json(run, "environment.json")
     run.liveness = _json(run, "liveness.json")
+    run.rules = _json(run, "rules.json")
     for name in ("config.yaml", "overrides.yaml", "command.txt"):
         text = _text(run, name)
         if text is not None:

@@ -18,18 +18,23 @@ from golf.report.collect import REPORT_NAME, collect
 from golf.report.format import decimal, escape
 from golf.report.ladder import headline_rung
 from golf.report.quantisation import quantisation
+from golf.report.rules import rules
 from golf.report.score_plots import score_plots
+from golf.report.study import seeds
 from golf.report.style import STYLE
+from golf.report.throughput import throughput
 
 MAX_BYTES = 3_000_000
 NAVIGATION = {
     "top": "golf",
     "curves": "Training",
     "ladder": "Ladder",
+    "seeds": "Seeds",
     "bits": "Bits",
     "size": "Size",
     "quantisation": "Quantisation",
     "throughput": "Throughput",
+    "rules": "Rules",
     "stages": "Stages",
     "liveness": "Liveness",
     "configuration": "Configuration",
@@ -38,8 +43,11 @@ NAVIGATION = {
 }
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write `report.html` into a run folder from whatever the folder holds, and return its path."""
+def write_report(run_folder: Path, entry: Any = None) -> Path:
+    """Write `report.html` into a run folder from whatever the folder holds, and return its path.
+
+    entry: the seeds of the run's configuration (golf.runs.entries), where the runs beside it were looked at.
+    """
     folder = Path(run_folder).resolve()
     if not folder.is_dir():
         raise UserError(f"There is no run folder {run_folder}; type the path of a folder like runs/<name>/<stamp>")
@@ -49,10 +57,12 @@ def write_report(run_folder: Path) -> Path:
         sections.headline(run),
         sections.curves(run, data),
         sections.ladders(run),
+        seeds(entry, folder),
         score_plots(run),
         sections.sizes(run),
         quantisation(run, data),
-        sections.throughput(run, data),
+        throughput(run, data),
+        rules(run),
         background.stages(run),
         background.liveness(run),
         *background.details(run),

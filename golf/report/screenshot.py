@@ -6,6 +6,7 @@ Invariant: the browser gets a fresh profile, makes no background requests, and i
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,18 @@ def visit(page: Path, hash_text: str = "", width: int = 1280, height: int = 900,
     """Load a page and return its DOM and the console messages."""
     done = _chromium(page, hash_text, width, height, dark, ["--dump-dom"])
     return Visit(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line])
+
+
+def picture_of(svg: Path, content: str, scale: int = 2) -> Path:
+    """Save an SVG document as a PNG beside it, in twice its own size."""
+    size = re.search(r'<svg[^>]* width="(\d+)" height="(\d+)"', content)
+    width, height = (int(size[1]), int(size[2])) if size else (1280, 900)
+    png = svg.with_suffix(".png").resolve()
+    flags = [f"--force-device-scale-factor={scale}", f"--screenshot={png}"]
+    done = _chromium(svg, "", width, height, False, flags)
+    if not png.is_file():
+        raise UserError(f"Chromium wrote no picture {png}: {' '.join(done.stderr.split())[-300:]}")
+    return png
 
 
 def screenshot(page: Path, png: Path, width: int = 1280, height: int = 900, dark: bool = False) -> Path:

@@ -6,7 +6,7 @@ A section whose data does not exist says "not there yet"; none of them raises on
 from typing import Any
 
 from golf.report import charts
-from golf.report.charts import Chart, Series
+from golf.report.charts import Series, placed
 from golf.report.collect import STAGE_ORDER, RunData
 from golf.report.elements import (
     Cell,
@@ -127,15 +127,8 @@ def curves(run: RunData, data: dict[str, Any]) -> str:
     if "lr" in found:
         series = [Series("learning rate", found["lr"], "rate")]
         narrow.append(charts.line_chart("lr", "Learning rate", "multiplier, from the schedule", series, from_zero=True))
-    markup = _placed(wide, data) + f'<div class="pair">{_placed(narrow, data)}</div>'
+    markup = placed(wide, data) + f'<div class="pair">{placed(narrow, data)}</div>'
     return section("curves", "Training", markup)
-
-
-def _placed(drawn: list[Chart], data: dict[str, Any]) -> str:
-    for chart in drawn:
-        if chart.data:
-            data[chart.markup.split('data-chart="', 1)[1].split('"', 1)[0]] = chart.data
-    return "".join(chart.markup for chart in drawn)
 
 
 def ladders(run: RunData) -> str:
@@ -221,27 +214,3 @@ def _adding_up(export: dict[str, Any], rest: int, total: int) -> str:
     if rest > 0:
         return f"{rest:,} of {total:,} bytes{files} are in no class."
     return f"The classes exceed the total of {total:,} bytes{files} by {-rest:,}: one of the numbers is wrong."
-
-
-def throughput(run: RunData, data: dict[str, Any]) -> str:
-    """Tokens per second and step time over the run, with median and p99."""
-    drawn = []
-    for key, name, unit, style in (
-        ("tokens_per_second", "Throughput", "tokens per second", "speed"),
-        ("step_ms", "Step time", "milliseconds", "time"),
-    ):
-        curve = run.curves.get(key)
-        if curve is None:
-            drawn.append(charts.line_chart(key, name, unit, []))
-            continue
-        p50, p99, note = curve.median, curve.p99, ""
-        if key == "step_ms" and finite(run.summary.get("step_ms_p50")) is not None:
-            p50, p99 = finite(run.summary["step_ms_p50"]), finite(run.summary.get("step_ms_p99"))
-        elif key == "step_ms":
-            note = "p50 and p99 are those of the logged values."
-        guides = [("p50" if key == "step_ms" else "median", p50)] if p50 is not None else []
-        guides += [("p99", p99)] if p99 is not None and key == "step_ms" else []
-        cap = 1.6 * max(curve.p99 or 0, p99 or 0) if key == "step_ms" else None
-        series = [Series(name.lower(), curve, style)]
-        drawn.append(charts.line_chart(key, name, unit, series, from_zero=True, cap=cap, guides=guides, note=note))
-    return section("throughput", "Throughput", f'<div class="pair">{_placed(drawn, data)}</div>')

@@ -129,7 +129,8 @@ path.dots { stroke: var(--stroke); stroke-width: 6.5; stroke-linecap: round; }
 .ladder-chart .x-title { grid-column: 1 / 3; }
 
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .8rem; }
-.scroll + .scroll, .treemap + .scroll, details + details, .scroll + details { margin-top: 1rem; }
+.scroll + .scroll, .treemap + .scroll, details + details, .scroll + details, .pair + .scroll, .pair + .pair,
+.picture + .scroll, .picture + .picture { margin-top: 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9063rem; }
 th, td { padding: .5rem .9rem; text-align: left; font-weight: 400; vertical-align: baseline;
   overflow-wrap: break-word; }
@@ -176,6 +177,15 @@ summary:hover { color: var(--ink); }
 details > .scroll { border: 0; border-top: 1px solid var(--line); border-radius: 0; max-height: 34rem; }
 .code { margin: 0; padding: .9rem 1.2rem; border-top: 1px solid var(--line); font: 400 .8125rem/1.6 var(--mono);
   overflow: auto; max-height: 34rem; tab-size: 2; }
+.repeat { font: 400 .75rem/1.5 var(--mono); display: block; min-width: 22rem; overflow-wrap: anywhere; }
+.soft { color: var(--soft); } #rule-list td:nth-child(3) { min-width: 16rem; } section > .command { margin-top: .8rem; }
+#run-list th[scope=row], [id^=entries] th[scope=row], #verdict-list th[scope=row] { min-width: 12rem; }
+#run-list td, [id^=entries] td, #verdict-list td { white-space: nowrap; } th small { font-weight: 400; }
+details > .command { margin: 0 1rem .8rem; } h3.export + .command { margin-top: 0; }
+section > .scroll + .export, section > .command + .export, .note + .export { margin-top: 2rem; }
+.filter { margin: 0 0 .8rem; color: var(--soft); font-size: .875rem; }
+.filter input { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; padding: .35rem .7rem; width: min(22rem, 100%); margin: 0 .5rem; }
 .code b { font-weight: 400; color: var(--accent); } .code i { color: var(--faint); }
 footer { color: var(--faint); font-size: .8125rem; padding: 3rem 0 2.5rem; }
 

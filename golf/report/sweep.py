@@ -1,18 +1,39 @@
-"""Writes the page of a multirun: its jobs in one sortable table, the best of them, and links to their reports."""
+"""Writes the page of a multirun: pareto chart, entries with intervals, verdicts, commands, and all jobs in a table.
 
+The jobs come from their records, the rest from `Study`, which golf.runs.report makes of the run folders; without one
+the page has the jobs alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from golf.errors import UserError
+from golf.report import study
 from golf.report.collect import REPORT_NAME
-from golf.report.elements import Cell, missing, section, table
+from golf.report.elements import Cell, folded, missing, section, table
 from golf.report.format import decimal, duration, escape, finite, plain, whole
 from golf.report.html import write_page
 
 
-def write_sweep_report(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write `report.html` for jobs with job, overrides, bpb, bytes, seconds, status perhaps folder."""
+@dataclass
+class Study:
+    """What the runs of a folder say together. commands: of the entries, in their order. text: the verdicts in words."""
+
+    entries: Sequence[Any] = ()
+    commands: Sequence[str] = ()
+    comparisons: Sequence[Any] = ()
+    text: str = ""
+    policy: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def write_sweep_report(folder: Path, rows: list[dict[str, Any]], found: Study | None = None) -> Path:
+    """Write `report.html` for jobs with job, overrides, bpb, bytes, seconds, status, perhaps folder and command."""
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise UserError(f"There is no multirun folder {folder}; type the path that the multirun printed")
@@ -20,19 +41,48 @@ def write_sweep_report(folder: Path, rows: list[dict[str, Any]]) -> Path:
     best = min(scored, key=lambda row: row["bpb"], default=None)
     columns = ["Job", "Overrides", "BPB", "Bytes", "Time", "Status", "Report"]
     jobs = table("jobs", "Jobs of the multirun", columns, {2, 3, 4}, [_row(row, folder) for row in rows])
+    jobs += _commands(rows)
     score = f"<strong>{decimal(best['bpb'])}</strong><span>bits per byte, the best job<br>" if best else ""
     score += f"<em>{escape(_overrides(best))}</em></span>" if best else ""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (found.notes if found else [])[:50])
     body = f"""<header id="top"><p class="kind">golf · multirun</p><h1>{escape(folder.name)}</h1>
 <p class="where">{len(scored)} of {len(rows)} jobs scored</p>
-<div class="hero"><div class="score">{score}</div></div></header>"""
+<div class="hero"><div class="score">{score}</div></div>{f'<ul class="notes">{notes}</ul>' if notes else ""}</header>"""
+    names = {"jobs-section": "Jobs"}
+    if found is not None:
+        body += study.entries(found.entries, found.commands, folder)
+        body += study.verdicts(found.comparisons, found.text, found.policy)
+        names = {
+            **{"pareto": "Pareto", "entries-section": "Entries", "repeat": "Best", "verdicts": "Verdicts"},
+            **names,
+        }
     body += section("jobs-section", "Jobs", jobs if rows else missing("Jobs"), "Smaller BPB is better.")
-    navigation = '<a href="#top">golf</a><a href="#jobs-section">Jobs</a>'
-    return write_page(folder / REPORT_NAME, f"{folder.name} · golf", navigation, body, {})
+    links = "".join(f'<a href="#{key}">{name}</a>' for key, name in {"top": "golf", **names}.items())
+    return write_page(folder / REPORT_NAME, f"{folder.name} · golf", links, body, {})
+
+
+def repeating(overrides: Sequence[str], seeds: Sequence[str | int] = ()) -> str:
+    """The command of a run with these overrides, or of an entry with all its seeds."""
+    if not seeds:
+        return shlex.join(["python", "train.py", *overrides])
+    kept = [text for text in overrides if not text.startswith("seed=")]
+    several = ["-m"] if len(seeds) > 1 else []
+    return shlex.join(["python", "train.py", *several, *kept, f"seed={','.join(map(str, seeds))}"])
 
 
 def _overrides(row: dict[str, Any]) -> str:
     overrides = row.get("overrides") or "no overrides"
     return " ".join(map(str, overrides)) if isinstance(overrides, (list, tuple)) else plain(overrides)
+
+
+def _commands(rows: list[dict[str, Any]]) -> str:
+    """The command of each job, folded."""
+    given = [row for row in rows if row.get("command")]
+    if not given:
+        return ""
+    shown = [Cell("", None, f'<code class="repeat">{escape(row["command"])}</code>') for row in given]
+    body = [[Cell(plain(row["job"]), finite(row["job"])), cell] for row, cell in zip(given, shown)]
+    return folded("The command of each job", table("commands", "Commands of the jobs", ["Job", "Command"], set(), body))
 
 
 def _row(row: dict[str, Any], folder: Path) -> list[Cell]:
@@ -49,11 +99,9 @@ def _row(row: dict[str, Any], folder: Path) -> list[Cell]:
 
 
 def _link(job_folder: Any, folder: Path) -> str:
-    """Link to a job's report by a relative path, so that the page still works when the folder is moved."""
+    """Link to a job's report inside the sweep's folder."""
     if not job_folder:
         return "–"
     path = Path(str(job_folder))
-    page = (path if path.is_absolute() else folder / path) / REPORT_NAME
-    if not page.is_file() or not page.resolve().is_relative_to(folder):
-        return escape(path.name)
-    return f'<a href="./{quote(page.resolve().relative_to(folder).as_posix())}">{escape(path.name)}</a>'
+    path = path if path.is_absolute() else folder / path
+    return study.link(path, folder) if path.resolve().is_relative_to(folder) else escape(path.name)

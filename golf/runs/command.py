@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from golf.errors import UserError
-from golf.runs import compare, diff, leaderboard, listing
+from golf.runs import compare, diff, leaderboard, listing, report
 
-ABOUT = "Finished runs: a table of them (without a subcommand), differences, comparisons, the leaderboard."
+ABOUT = "Finished runs: a table of them (without a subcommand), differences, comparisons, the leaderboard, pages."
 
 
 class RunsParser(argparse.ArgumentParser):
@@ -21,9 +21,9 @@ class RunsParser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     top = RunsParser("golf runs", description=ABOUT)
-    names = "{list,diff,compare,leaderboard}"
+    names = "{list,diff,compare,leaderboard,report}"
     commands = top.add_subparsers(dest="command", required=True, metavar=names, parser_class=RunsParser)
-    for module in (listing, diff, compare, leaderboard):
+    for module in (listing, diff, compare, leaderboard, report):
         module.add_parser(commands)
     return top
 

@@ -93,14 +93,26 @@ def entries_of(text: str, stage: str | None = None, despite: bool = False) -> li
     return [_published(found)]
 
 
-def scored_entries(folder: Path) -> list[Entry]:
-    """The entries of a folder of runs that have a score; seeds whose code differs are no entry."""
-    groups: dict[tuple[str, str], list[RunRow]] = {}
-    for row in rows_below(folder):
-        if row.rung() is not None:
-            groups.setdefault((row.config_hash, row.code_hash), []).append(row)
+def scored_entries(folder: Path, below: Sequence[RunRow] | None = None) -> list[Entry]:
+    """The entries of a folder of runs that have a score; seeds whose code or last rung differs are no entry.
+
+    below: its rows, where they were read already.
+    """
+    groups: dict[tuple[str, str, str], list[RunRow]] = {}
+    for row in rows_below(folder) if below is None else below:
+        rung = row.rung()
+        if rung is not None:
+            groups.setdefault((row.config_hash, row.code_hash, str(rung["stage"])), []).append(row)
     labels = _labels([*groups.values()], folder) if groups else []
-    return [_entry(rows, None, label, False) for rows, label in zip(groups.values(), labels)]
+    for place, (config, code, stage) in enumerate(groups):
+        if labels.count(labels[place]) > 1:
+            labels[place] += f" ({stage}, configuration {config[:6]}, code {code[:6]})"
+    return [entry_of_rows(rows, label) for rows, label in zip(groups.values(), labels)]
+
+
+def entry_of_rows(rows: Sequence[RunRow], label: str) -> Entry:
+    """An entry of scored runs that have one configuration, one code and one rung."""
+    return _entry(rows, None, label, False)
 
 
 def _rows(text: str) -> list[RunRow]:
