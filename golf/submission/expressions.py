@@ -153,7 +153,7 @@ class Expressions(Members):
             case ast.Yield():
                 if node.value is not None:
                     self.put(self.box("list", self.current[-1].node), None, self.evaluate(node.value, scope))
-                self._returned(self.current[-1], NOTHING)
+                self.returned(self.current[-1], NOTHING)
                 return UNKNOWN
             case ast.Starred():
                 return self.evaluate(node.value, scope)

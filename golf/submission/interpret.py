@@ -57,12 +57,12 @@ class Interpreter(Expressions):
     def _body(self, function: FunctionFacts) -> None:
         self.current.append(function)
         if isinstance(function.node, ast.Lambda):
-            self._returned(function, self.evaluate(function.node.body, function.scope))
+            self.returned(function, self.evaluate(function.node.body, function.scope))
         elif self.statements(function.node.body, function.scope):
-            self._returned(function, constant(None))
+            self.returned(function, constant(None))
         self.current.pop()
 
-    def _returned(self, function: FunctionFacts, value: Value) -> None:
+    def returned(self, function: FunctionFacts, value: Value) -> None:
         if function.is_generator:
             box = self.box("list", function.node)
             self.inexact(box)
@@ -90,7 +90,7 @@ class Interpreter(Expressions):
             case ast.Return():
                 value = constant(None) if node.value is None else self.evaluate(node.value, scope)
                 if self.current and not self.current[-1].is_generator:
-                    self._returned(self.current[-1], value)
+                    self.returned(self.current[-1], value)
                 return False
             case ast.Raise():
                 for part in (node.exc, node.cause):

@@ -73,6 +73,9 @@ class ProgramTables:
     def lose_arguments(self, arguments: Any) -> None:
         raise NotImplementedError
 
+    def returned(self, function: FunctionFacts, value: Value) -> None:
+        raise NotImplementedError
+
     def invoke(self, atom: Any, arguments: Any, node: ast.AST, scope: Any = None) -> Value:
         raise NotImplementedError
 

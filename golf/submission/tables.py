@@ -241,7 +241,7 @@ class Tables(ProgramTables):
                 texts = [a.value if isinstance(a, Constant) else None for a in left]
                 if any(not isinstance(text, str) for text in texts):
                     return {True, False}
-                outcomes |= {text in atom.value for text in texts}
+                outcomes |= {str(text) in atom.value for text in texts}
                 continue
             self.reading(id(atom))
             if not isinstance(atom, Box) or atom.lost or not atom.exact:

@@ -198,7 +198,7 @@ def remove_definitions(tree: ast.Module) -> None:
         names = bound_names(node)
         for name in names:
             named.setdefault(name, []).append(node)
-        if names is not None and not names:
+        if not names:
             queue += uses(node)
     kept: set[int] = set()
     seen: set[str] = set()

@@ -153,7 +153,7 @@ class ClassFacts:
         """This class and its golf bases, nearest first."""
         if self.ancestry:
             return self.ancestry
-        found = [self]
+        found: list[ClassFacts] = [self]
         for base in self.bases:
             found += [item for item in base.lineage() if item not in found]
         return found

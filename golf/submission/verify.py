@@ -62,7 +62,7 @@ def verify_submission(code_path: Path, artifact_path: Path, run_folder: Path, k:
     data = ["--data", str(Path(prepared.folder).resolve()), "--tokenizer", _tokenizer_argument(prepared.tokenizer_path)]
     scored = run_alone(code_path, ["--eval-only", str(Path(artifact_path).resolve()), *data])
     root = run.export_root(Path(artifact_path).parent.name)
-    found = {"bpb": compare_scores(code_path, scored["scores"], _ladder(root), run.config["hardware"])}
+    found: dict[str, Any] = {"bpb": compare_scores(code_path, scored["scores"], _ladder(root), run.config["hardware"])}
     found["same_artifact"] = compare_artifacts(code_path, Path(artifact_path), run, data)
     if not (run.config["init_from"] or run.config["ckpt_path"]):
         expected = first_losses(run.path, k)

@@ -98,7 +98,7 @@ def test_another_program_is_refused(run, tmp_path, change):
     old, new = {"loss": ('"SEED", 1337', '"SEED", 1338'), "score": ("math.log(2.0)", "math.log(2.5)")}[change]
     assert old in text
     (tmp_path / "other.py").write_text(text.replace(old, new))
-    said = {"loss": "the loss of step 1", "score": "scores"}[change]
+    said = {"loss": "the loss of step 1", "score": "BPB, the run"}[change]
     with pytest.raises(VerificationFailed, match=said):
         verify_submission(tmp_path / "other.py", artifact_of(run), run)
 
