@@ -18,7 +18,7 @@ MODULES = core_modules()
 ALLOWED_AT_TOP = {"torch", "numpy", "golf", "__future__"}
 FORBIDDEN = {"lightning", "hydra", "omegaconf", "wandb", "rich", "pytorch_lightning", "yaml"}
 READS_ANNOTATIONS = {"get_type_hints", "__annotations__", "singledispatch", "custom_op", "get_annotations", "script"}
-CONSTANT_CALLS = {"dataclass", "struct", "re", "frozenset", "tuple", "range", "float", "Path", "prod"}
+CONSTANT_CALLS = {"dataclass", "struct", "re", "frozenset", "tuple", "range", "float", "Path", "prod", "TypeVar"}
 
 
 def imports_of(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
