@@ -11,7 +11,8 @@ from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_code
 
 # libzpaq's own language; the last is exactly its level 5 for data that is neither text nor code.
 ZPAQ_ONE_BYTE_TAIL = 14
-ZPAQ_BLOCK_MARK = b"\x37\x6b\x53\x74\xa0\x31\x83\xd3\x8c\xb2\x28\xb0\xd3"  # what libzpaq looks for to begin another block
+# What libzpaq looks for to begin another block.
+ZPAQ_BLOCK_MARK = b"\x37\x6b\x53\x74\xa0\x31\x83\xd3\x8c\xb2\x28\xb0\xd3"
 ZPAQ_MODELS = (
     "0c",
     "0cm",
