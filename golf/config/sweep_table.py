@@ -103,8 +103,9 @@ def varied_overrides(records: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def write_page(records: list[dict[str, Any]], folder: Path) -> Path:
-    """report.html of the sweep: the same table, sortable, with links to the reports of the jobs."""
-    from golf.report.sweep import write_sweep_report
+    """report.html of the sweep: the same table, sortable, and what its entries say together."""
+    from golf.report.sweep import repeating, write_sweep_report
+    from golf.runs.report import study_of
 
     rows = [
         {
@@ -115,10 +116,11 @@ def write_page(records: list[dict[str, Any]], folder: Path) -> Path:
             "seconds": record["seconds"],
             "status": _state(record),
             "folder": str(Path(record["folder"]).resolve()),
+            "command": repeating(record["overrides"]),
         }
         for record, texts in zip(records, varied_overrides(records))
     ]
-    write_sweep_report(folder, rows)
+    write_sweep_report(folder, rows, study_of(folder))
     return folder / "report.html"
 
 

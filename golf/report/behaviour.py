@@ -124,9 +124,9 @@ for (const button of all('button.copy')) button.addEventListener('click', async 
 
 if (location.hash === '#selftest') {
   const seen = { charts: all('figure[data-chart]').length, tables: all('table.sortable').length };
-  const table = all('table.sortable').find(one => one.id.startsWith('ladder'));
+  const table = all('table.sortable').find(one => /^(ladder|run-list|entries)/.test(one.id));
   if (table) {
-    const column = 2, values = () => all('tbody tr', table).map(row => row.cells[column].textContent);
+    const column = all('thead th', table).findIndex(head => /BPB$/.test(head.textContent)), values = () => all('tbody tr', table).map(row => row.cells[column].textContent);
     const button = table.tHead.rows[0].cells[column].firstElementChild;
     seen.before = values();
     button.click(); seen.ascending = values();
@@ -134,7 +134,14 @@ if (location.hash === '#selftest') {
     button.click(); seen.again = values();
     button.click();
   }
-  const plot = document.querySelector('.plot');
+  const filter = document.querySelector('input[data-filter]');
+  if (filter) {
+    filter.value = 'demo SLIDING';
+    filter.dispatchEvent(new Event('input'));
+    seen.filtered = filter.closest('p').querySelector('span').textContent;
+    seen.visible = all(`#${filter.dataset.filter} tbody tr`).filter(row => row.offsetHeight).length;
+  }
+  const plot = document.querySelector('.plot[tabindex]');
   if (plot) {
     const box = plot.getBoundingClientRect(), readout = plot.closest('figure').querySelector('.readout');
     seen.resting = readout.textContent;

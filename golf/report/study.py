@@ -54,7 +54,8 @@ def _scores(entry: Any, base: Path, key: str) -> str:
         texts = [decimal(numbers[0], 5), signed(numbers[1], 5), decimal(numbers[2], 5), whole(numbers[3])]
         cells = [Cell(words, finite(number)) for words, number in zip([*texts, decimal(numbers[4], 1)], numbers)]
         seed = Cell(str(score.seed), finite(_number(score.seed)))
-        body.append([seed, *cells, Cell("", None, link(score.folder, base))])
+        own = score.folder is not None and Path(score.folder).resolve() == base.resolve()
+        body.append([seed, *cells, Cell("", None, "this run" if own else link(score.folder, base))])
     columns = ["Seed", "BPB", "From the mean", "Nats/token", "Bytes", "ms/step", "Report"]
     return table(key, f"Seeds of {entry.label}", columns, {0, 1, 2, 3, 4, 5}, body)
 

@@ -48,7 +48,7 @@ h1 { font-size: clamp(1.75rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing
 .score strong { font-size: clamp(3.4rem, 9vw, 5rem); line-height: .82; letter-spacing: -.045em; font-weight: 640;
   font-variant-numeric: proportional-nums; margin-left: -.04em; }
 .score.none strong { color: var(--faint); font-weight: 300; }
-.score span { font-size: .9375rem; line-height: 1.3; } .score em { color: var(--soft); font-style: normal; }
+.score span { font-size: .9375rem; line-height: 1.3; min-width: 0; overflow-wrap: anywhere; } .score em { color: var(--soft); font-style: normal; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
 .facts .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8125rem; } dd { font-weight: 560; overflow-wrap: anywhere; line-height: 1.35; }
@@ -180,7 +180,7 @@ details > .scroll { border: 0; border-top: 1px solid var(--line); border-radius:
 .repeat { font: 400 .75rem/1.5 var(--mono); display: block; min-width: 22rem; overflow-wrap: anywhere; }
 .soft { color: var(--soft); } #rule-list td:nth-child(3) { min-width: 16rem; } section > .command { margin-top: .8rem; }
 #run-list th[scope=row], [id^=entries] th[scope=row], #verdict-list th[scope=row] { min-width: 12rem; }
-#run-list td, [id^=entries] td, #verdict-list td { white-space: nowrap; } th small { font-weight: 400; }
+#run-list td, [id^=entries] td, #verdict-list td { white-space: nowrap; } th small, #rule-list th { font-weight: 400; }
 details > .command { margin: 0 1rem .8rem; } h3.export + .command { margin-top: 0; }
 section > .scroll + .export, section > .command + .export, .note + .export { margin-top: 2rem; }
 .filter { margin: 0 0 .8rem; color: var(--soft); font-size: .875rem; }

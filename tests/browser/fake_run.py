@@ -108,6 +108,27 @@ def sensitivity() -> dict[str, Any]:
     return {"scored_on": FIT["scored_on"], "bpb": 1.8321, "delta_bpb": 0.0025, "tensors": lines, "notes": []}
 
 
+def breakdown(stage: str, bpb: float) -> dict[str, Any]:
+    """Return the scores of one rung by bin, as golf.evaluation.breakdown writes them."""
+    bins = [{"from": 2**power, "targets": 900, "bytes": 2000, "bpb": bpb + 0.4 / (power + 1)} for power in range(11)]
+    shards = [{"name": f"fineweb_val_00000{i}.bin", "targets": 54_000, "bytes": 123_900, "bpb": bpb} for i in range(2)]
+    return {"stage": stage, "bpb": bpb, "context": bins, "document_position": bins, "document_length": bins} | {
+        "shard": shards
+    }
+
+
+def rules() -> dict[str, Any]:
+    """Return a rules.json with one rule of each outcome."""
+    told = (
+        ("L7", "every validation token exactly once", "pass", "108,233 targets scored, each once", "", "record"),
+        ("L17", "calibration on training data only", "not applicable", "quantisation reads no data", "", ""),
+        ("L22", "training within 600 s", "cannot tell", "on 2 x CPU", "measure it on 8 x H100 SXM", ""),
+        ("L28", "16,000,000 bytes with code", "fail", "17,000,000 bytes", "train a smaller model", "record"),
+    )
+    keys = ("id", "title", "outcome", "reason", "remedy", "how")
+    return {"profile": "strict", "rules": [{**dict(zip(keys, row)), "counted": True} for row in told]}
+
+
 def metric_lines(steps: int, every: int = 1, validate_every: int = 100) -> list[str]:
     """Return the lines of metrics.jsonl of a run of so many steps."""
     noise = random.Random(7)
@@ -144,6 +165,7 @@ def write_run(folder: Path, steps: int = 1_180, every: int = 5, name: str = "dem
         f"# resolved\nname: '{name}'\nseed: 1337\nmodel:\n  _target_: golf.models.gpt.GPT\n"
         "  num_layers: 6\n  width: 192\n"
         "quant:\n  _target_: golf.quant.plan.QuantPlan\n  matrix: int8\n"
+        "budget:\n  max_seconds: 120.0 # of training clock\n  max_steps: 0\n  evaluation_seconds: 600.0\n"
     )
     (folder / "environment.json").write_text(
         json.dumps({"python": "3.11.2", "torch": "2.13.0+cpu", "cpu": {"name": "x86_64", "cores": 2}, "gpus": []})
@@ -167,6 +189,11 @@ def write_run(folder: Path, steps: int = 1_180, every: int = 5, name: str = "dem
         place = folder / "stages" / stage
         place.mkdir(parents=True)
         (place / "manifest.json").write_text(json.dumps({"stage": stage, "seconds": seconds, "status": "done"}))
+    scores = folder / "stages" / "score" / "scores"
+    scores.mkdir()
+    for stage, bpb in (("raw", 1.8844), ("sliding", 1.8346)):
+        (scores / f"{stage}.json").write_text(json.dumps(breakdown(stage, bpb)))
+    (folder / "rules.json").write_text(json.dumps(rules()))
     (folder / "artifact" / "default").mkdir(parents=True)
     (folder / "artifact" / "default" / "model.golf").write_bytes(b"GOLF" + bytes(5000))
     (folder / "artifact" / "default" / "sensitivity.json").write_text(json.dumps(sensitivity()))

@@ -9,11 +9,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from fake_library import finished, write_sweep
 from fake_run import CLASSES, write_run
 
+from golf.report.collect import collect
 from golf.report.html import write_report
+from golf.report.pictures import run_pictures
 from golf.report.screenshot import find_chromium, screenshot, visit
 from golf.report.sweep import write_sweep_report
+from golf.runs.report import job_rows, siblings, study_of, write_all, write_pictures
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None,
@@ -36,8 +40,8 @@ def selftest(path: Path, **options) -> tuple[dict, str]:
 
 def test_page_works(page):
     seen, dom = selftest(page)
-    assert seen["charts"] == 5
-    assert seen["tables"] == 7
+    assert seen["charts"] == 6
+    assert seen["tables"] == 11
     assert seen["before"] == ["1.8844", "1.8675", "1.8704", "1.8346"]
     assert seen["ascending"] == sorted(seen["before"])
     assert seen["descending"] == sorted(seen["before"], reverse=True)
@@ -49,7 +53,7 @@ def test_page_works(page):
     )
     assert seen["cross"] is True
     assert dom.count('class="tile ') == 2 * len(CLASSES)
-    assert dom.count('<path class="line') == 7
+    assert dom.count('<path class="line') == 7 + 1 + 3 * 2  # the clock; three charts of bits with two rungs
     assert seen["overflow"] <= 0
 
 
@@ -67,6 +71,35 @@ def test_empty_run_and_sweep_have_no_errors(tmp_path):
     rows = [{"job": 0, "bpb": 1.5, "overrides": "</script><script>alert(1)</script>", "status": "done"}]
     seen, _ = selftest(write_sweep_report(tmp_path / "sweep", rows))
     assert seen["tables"] == 1
+
+
+def test_pages_of_a_sweep_and_of_all_runs_work(tmp_path):
+    sweep = write_sweep(tmp_path / "runs" / "seq2048" / "multirun_1")
+    demo = finished(tmp_path / "runs" / "demo", "demo", 1, 1.83, 2_355_972, tokens=20_000, text_bytes=40_000)
+    seen, _ = selftest(write_sweep_report(sweep, job_rows(sweep), study_of(sweep)))
+    assert seen["before"] == ["1.18753", "1.19133", "1.19363", "1.19913"]
+    assert seen["descending"] == seen["before"][::-1]
+    page, _ = write_all(tmp_path / "runs")
+    seen, _ = selftest(page)
+    assert seen["ascending"] == sorted(seen["before"]) != seen["before"]
+    assert (seen["filtered"], seen["visible"]) == ("1 of 13", 1)
+    assert seen["overflow"] <= 0
+    seen, dom = selftest(write_report(demo, siblings(demo)))
+    assert "One seed: no interval." in dom
+
+
+def test_pictures_are_images_of_their_own_size(tmp_path):
+    run = collect(write_run(tmp_path / "demo"))
+    lines = write_pictures(tmp_path / "images", {**run_pictures(run), "seeds": None})
+    assert lines[-1] == "image   seeds: its data is not there yet"
+    for name in ("ladder", "loss", "treemap"):
+        width, height = map(
+            int, re.search(r'width="(\d+)" height="(\d+)"', (tmp_path / f"images/{name}.svg").read_text()).groups()
+        )
+        content = (tmp_path / f"images/{name}.png").read_bytes()
+        assert png_size(content) == (2 * width, 2 * height)
+        assert brightness(content) > 250
+        assert len(content) > 10_000  # more than an empty picture of that size
 
 
 def test_phone_width_does_not_scroll_sideways(page, tmp_path):

@@ -88,7 +88,13 @@ def test_complete_run_shows_every_part(tmp_path):
         "lr",
         "tokens_per_second",
         "step_ms",
+        "clock",
     ]
+    assert "Scoring sliding" in text
+    assert "Profile strict: 1 fail, 1 cannot tell, 1 pass, 1 not applicable." in text
+    assert "→ train a smaller model" in text
+    assert "By place in the document" in text
+    assert "fineweb_val_000001.bin" in text
     assert len(page.tagged("div", **{"class": "tile"})) == 2 * len(CLASSES)
     assert loads_nothing(page)
 
@@ -96,7 +102,7 @@ def test_complete_run_shows_every_part(tmp_path):
 def test_every_chart_names_its_unit_and_says_what_it_shows(tmp_path):
     page = structure(write_run(tmp_path / "demo" / "stamp"))
     labels = [attributes["aria-label"] for attributes in page.tagged("div", **{"class": "plot"})]
-    assert len(labels) == 5
+    assert len(labels) == 9
     assert labels[0].startswith("Loss, nats per token, over steps 0 to 1.18 k: training from ")
     assert "validation from" in labels[0]
 
