@@ -1,4 +1,4 @@
-"""`golf runs report`: what the pages of sweeps and of all runs say, the pictures, and one line for every wrong input."""
+"""`golf runs report`: what pages of sweeps and of all runs say, pictures, one line for every wrong input."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy import stats
 
 from golf import cli
 from golf.report import screenshot
+from golf.report.collect import collect
 from golf.report.pictures import run_pictures
 from golf.report.study import point_of, texts_of
 from golf.report.study_pictures import Point, front, intervals_picture, pareto_picture
 from golf.runs.entries import scored_entries
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "browser"), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
 from fake_library import ENTRIES, OFFICIAL_BYTES, finished, write_sweep
 from fake_run import write_run
 from test_report_page import EVIL, Structure, loads_nothing
-
-from golf.report.collect import collect
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -140,7 +140,7 @@ def test_seeds_beside_a_run_are_on_its_page(library, capsys):
         (["nothing"], "no such folder; type a run folder like runs/<name>/<time>, a sweep's folder, or all"),
         (["empty"], "no runs in empty"),
         (["all", "--policy", "x"], "--policy x"),
-        ([], "type runs report --help"),
+        ([], "type golf runs report --help"),
     ],
 )
 def test_wrong_inputs_are_one_line(library, capsys, argv, words):
