@@ -48,12 +48,12 @@ class QuantisedTensor:
 
     def meta(self) -> dict[str, Any]:
         held = vars(self.format)
-        chosen = {field.name: held[field.name] for field in fields(QuantFormat) if held[field.name] != field.default}
+        chosen = {part.name: held[part.name] for part in fields(QuantFormat) if held[part.name] != part.default}
         return {"format": chosen, "dtype": self.original_dtype}
 
     @classmethod
     def from_parts(cls, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> "QuantisedTensor":
-        known = {field.name for field in fields(QuantFormat)}
+        known = {part.name for part in fields(QuantFormat)}
         if set(meta) != {"format", "dtype"} or not set(meta["format"]) <= known or set(parts) != {"codes", "scales"}:
             raise ValueError("not a quantised tensor")
         fmt, codes, scales = QuantFormat(**meta["format"]), parts["codes"], parts["scales"]
