@@ -76,7 +76,7 @@ def flatten(
     """
     text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class)
     if (config["eval"].get("ttt") or {}).get("_target_"):
-        return text  # adapters of record/0317_lora_ttt come out 4e-8 nats apart when specialised, and it is not known why
+        return text  # record/0317_lora_ttt scores 4e-8 nats apart when specialised, and it is not known why
     tree = ast.parse(text)
     original = Original(text, tree)
     return emitted(specialised(tree, KEEP_CHECKS), original)
