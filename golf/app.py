@@ -140,11 +140,14 @@ def _conclude(run: Any, loggers: list[Any]) -> dict[str, Any]:
     from golf.pipeline.summary import write_summary
     from golf.rules.at_end import audit_run
     from golf.training.loggers import finish_loggers
+    from golf.training.wandb_record import log_submission
 
     summary, artifact = write_summary(run), run.artifact(run.config["export"])
     if audit_run(run) is not None:
         summary = write_summary(run)
-    finish_loggers(loggers, summary["ladder"], artifact if artifact.is_file() else None, _sensitivity(run))
+    finish_loggers(loggers, summary, artifact if artifact.is_file() else None, _sensitivity(run))
+    if sys.exc_info()[0] is None:
+        log_submission(run, run.config["export"], summary)
     return summary
 
 
@@ -237,6 +240,10 @@ def export(config: Any) -> float | None:
         from golf.submission.record import write_record
 
         run.say(f"record folder {_shown(write_record(run, name, merged, options['record']))}")
+    if options["submission"]:
+        from golf.training.wandb_record import log_submission
+
+        log_submission(run, name, summary)
     report(run, {**summary, **summary["exports"][name]} if name in summary["exports"] else summary)
     value = objective(summary, options["objective"], name)
     if value is not None:

@@ -74,6 +74,6 @@ def log_table(run: RunFolder, export: str, found: dict[str, Any]) -> None:
             try:
                 name = f"{run.config['name']}/{run.path.name}"
                 logger = build({**node, "_partial_": True})(folder=run.path, name=name, config=run.config)
-                finish_loggers([logger], [], None, {export: found["tensors"]})
+                finish_loggers([logger], {}, None, {export: found["tensors"]})
             except GolfError as error:
                 run.say(f"sensitivity: not logged to W&B: {error}")

@@ -46,7 +46,7 @@ class RunRow:
 
     @cached_property
     def config_hash(self) -> str:
-        return fingerprint({key: value for key, value in self.config.items() if key not in NOT_THE_ENTRY})
+        return entry_hash(self.config)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -102,6 +102,11 @@ class RunRow:
             "cost_usd": seconds / 3600 * price if seconds is not None and price is not None else None,
             "rules_failed": failed,
         }
+
+
+def entry_hash(config: dict[str, Any]) -> str:
+    """What all seeds of a resolved configuration have in common."""
+    return fingerprint({key: value for key, value in config.items() if key not in NOT_THE_ENTRY})
 
 
 def source_hashes(snapshot: bytes) -> dict[str, str]:

@@ -16,7 +16,9 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from golf.errors import UserError
 from golf.files import disk_error, write_atomically
+from golf.runs.library import entry_hash
 from golf.training.login import require_login, wandb_mode
+from golf.training.wandb_record import figures, log_summary, model_of
 
 
 class JsonLinesLogger(Logger):
@@ -79,38 +81,62 @@ def wandb_logger(
 ) -> Logger:
     """Weights & Biases; `log_model` uploads the packed artifact at the end, `group` null is the sweep a job belongs to.
 
+    The hash that all seeds of a configuration share is logged as `entry`, to group by.
     A run that is resumed goes on in the W&B run that it began: its id is kept in the run folder.
 
     Raises:
         UserError: online without a login, or W&B refuses.
     """
     require_login({"wandb": {"_target_": "golf.training.loggers.wandb_logger", "offline": offline}})
-    import wandb
     from lightning.pytorch.loggers import WandbLogger
+
+    config = config or {}
+    entry = {"entry": entry_hash(config)} if config else {}
+    run = begin_wandb(folder, name, {**config, **entry}, kept_id(folder), project, group, tags, offline)
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    logger = WandbLogger(experiment=run)
+    logger.log_model_at_end = log_model  # pyright: ignore[reportAttributeAccessIssue]
+    return logger
+
+
+def begin_wandb(
+    folder: Path | None,
+    name: str | None,
+    config: dict[str, Any],
+    run_id: str | None,
+    project: str = "golf",
+    group: str | None = None,
+    tags: list[str] | None = None,
+    offline: bool = False,
+    job_type: str = "train",
+) -> Any:
+    """An open W&B run, new or continued by its id.
+
+    Raises:
+        UserError: W&B refuses.
+    """
+    import wandb
 
     if wandb.run is not None:  # left by a job of this process that failed: its run is over
         wandb.finish(exit_code=1)
     try:
-        run = wandb.init(
+        return wandb.init(
             project=project,
             group=group or _sweep_of(folder),
+            job_type=job_type,
             tags=tags or [],
             dir=folder,
             name=name,
-            id=_kept_id(folder),
+            id=run_id,
             resume="allow",
-            config=config or {},
+            config=config,
             mode=wandb_mode(offline),  # pyright: ignore[reportArgumentType]
             settings=wandb.Settings(silent=True, console="off"),
         )
     except wandb.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"W&B refuses ({reason}): type wandb login --relogin, or logger=wandb_offline") from error
-    run.define_metric("step")
-    run.define_metric("*", step_metric="step")
-    logger = WandbLogger(experiment=run)
-    logger.log_model_at_end = log_model  # pyright: ignore[reportAttributeAccessIssue]
-    return logger
 
 
 def _sweep_of(folder: Path | None) -> str | None:
@@ -119,7 +145,7 @@ def _sweep_of(folder: Path | None) -> str | None:
     return parent if parent.startswith("multirun_") else None
 
 
-def _kept_id(folder: Path | None) -> str | None:
+def kept_id(folder: Path | None) -> str | None:
     """The id of this run folder's W&B run, chosen the first time."""
     if folder is None:
         return None
@@ -148,20 +174,23 @@ def tensorboard_logger(
 
 def finish_loggers(
     loggers: list[Any],
-    ladder: list[dict[str, Any]],
+    summary: dict[str, Any],
     artifact: Path | None,
     sensitivity: dict[str, list[dict[str, Any]]] | None = None,
 ) -> None:
-    """Hand the ladder and the packed artifact to the loggers that keep such things, then close them.
+    """Hand ladder, sizes and the packed artifact to the loggers that keep such things, then close them.
 
-    `sensitivity`: lines of the table of sensitivities (golf/quant/sensitivity.py) by export, for W&B.
-    Called while an error is on its way, it closes the W&B run as failed.
+    `summary`: of summary.json, {} for none. `sensitivity`: lines of the table of sensitivities
+    (golf/quant/sensitivity.py) by export, for W&B. Called while an error is on its way, it closes the W&B run as
+    failed.
     """
     failed = sys.exc_info()[0] is not None
-    values = {f"ladder/{rung['stage']}/{key}": rung[key] for rung in ladder for key in ("bpb", "nats_per_token")}
+    values = {name: value for name, value in figures(summary).items() if name.startswith("ladder/")}
     for logger in loggers:
         if type(logger).__name__ == "WandbLogger":
-            _finish_wandb(logger, values, artifact, sensitivity or {})
+            log_summary(logger.experiment, summary, sensitivity or {})
+            if artifact is not None and getattr(logger, "log_model_at_end", False):
+                logger.experiment.log_artifact(model_of(logger.experiment.id, artifact))
         elif type(logger).__name__ == "TensorBoardLogger":
             if values:
                 logger.log_metrics(values, step=0)
@@ -169,19 +198,3 @@ def finish_loggers(
     wandb = sys.modules.get("wandb")
     if wandb is not None and getattr(wandb, "run", None) is not None:
         wandb.finish(exit_code=int(failed))
-
-
-def _finish_wandb(
-    logger: Any, values: dict[str, float], artifact: Path | None, sensitivity: dict[str, list[dict[str, Any]]]
-) -> None:
-    import wandb
-
-    logger.experiment.summary.update(values)
-    for export, lines in sensitivity.items():
-        columns: list[Any] = list(dict.fromkeys(name for line in lines for name in line))
-        table = wandb.Table(columns=columns, data=[[line.get(name) for name in columns] for line in lines])
-        logger.experiment.log({f"sensitivity/{export}": table})
-    if artifact is not None and getattr(logger, "log_model_at_end", False):
-        upload = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
-        upload.add_file(str(artifact))
-        logger.experiment.log_artifact(upload)

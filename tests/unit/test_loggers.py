@@ -11,6 +11,7 @@ import pytest
 
 from golf.errors import UserError
 from golf.training.login import require_login, wandb_login, wandb_mode
+from golf.training.wandb_record import figures, tables
 
 BLOCK = 32768
 
@@ -51,40 +52,88 @@ def test_jsonl_is_always_written(smoke_run):
     assert set(lines[0]) >= {"step", "seconds", "tokens", "train/loss", "lr", "tokens_per_second", "step_ms"}
 
 
-def test_an_offline_wandb_run_holds_config_metrics_ladder_and_artifact(tiny_run, tmp_path):
-    pytest.importorskip("wandb")
-    folder = tmp_path / "multirun_1" / "0"
-    run = tiny_run(folder, "through=pack", "logger=wandb_offline", "logger.wandb.tags=[tiny]", "seed=7")
-    (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
-    records = wandb_records(file)
-    config, metrics, summary, artifacts, begun = {}, [], {}, [], None
-    for record in records:
+def contents(path):
+    """What a .wandb file holds, by kind: the run, its config, history, summary and artifacts."""
+    found = {"run": None, "config": {}, "metrics": [], "summary": {}, "artifacts": []}
+    for record in wandb_records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            begun = begun or record.run
-            config |= values_of(record.run.config.update)
+            found["run"] = found["run"] or record.run
+            found["config"] |= values_of(record.run.config.update)
         elif kind == "config":
-            config |= values_of(record.config.update)
+            found["config"] |= values_of(record.config.update)
         elif kind == "history":
-            metrics.append(values_of(record.history.item))
+            found["metrics"].append(values_of(record.history.item))
         elif kind == "summary":
-            summary |= values_of(record.summary.update)
+            found["summary"] |= values_of(record.summary.update)
         elif kind == "artifact":
-            artifacts.append(record.artifact)
+            found["artifacts"].append(record.artifact)
         elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
-            artifacts.append(record.request.log_artifact.artifact)
-    assert begun.project == "golf"
-    assert begun.run_group == "multirun_1"
+            found["artifacts"].append(record.request.log_artifact.artifact)
+    return found
+
+
+def test_an_offline_wandb_run_holds_config_metrics_ladder_and_artifacts_with_lineage(tiny_run, tmp_path):
+    pytest.importorskip("wandb")
+    from golf.runs.library import read_row
+
+    folder = tmp_path / "multirun_1" / "0"
+    run = tiny_run(folder, "through=pack", "logger=wandb_offline", "logger.wandb.tags=[tiny]", "seed=7")
+    kept = (folder / "wandb" / "id").read_text()
+    (file,) = (folder / "wandb").glob(f"offline-run-*/run-{kept}.wandb")
+    seen = contents(file)
+    begun, config, summary, models = seen["run"], seen["config"], seen["summary"], seen["artifacts"]
+    assert (begun.project, begun.run_group, begun.job_type) == ("golf", "multirun_1", "train")
     assert list(begun.tags) == ["tiny"]
-    assert begun.run_id == (folder / "wandb" / "id").read_text()
+    assert begun.run_id == kept
     assert config["seed"] == 7
+    assert config["entry"] == read_row(folder).config_hash  # what its seeds share
     assert config["model"]["width"] == run.config["model"]["width"]
-    losses = {line["step"]: line["train/loss"] for line in metrics if "train/loss" in line}
+    losses = {line["step"]: line["train/loss"] for line in seen["metrics"] if "train/loss" in line}
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert losses == {line["step"]: line["train/loss"] for line in logged if "train/loss" in line}
-    ladder = json.loads((folder / "summary.json").read_text())["ladder"]
-    assert {f"ladder/{rung['stage']}/bpb": rung["bpb"] for rung in ladder}.items() <= summary.items()
-    assert [(a.type, [entry.path for entry in a.manifest.contents]) for a in artifacts] == [("model", ["model.golf"])]
+    told = json.loads((folder / "summary.json").read_text())
+    assert {f"ladder/{rung['stage']}/bpb": rung["bpb"] for rung in told["ladder"]}.items() <= summary.items()
+    assert summary["size/total_bytes"] == told["total_bytes"]
+    assert summary["size/embedding"] == told["bytes_by_class"]["embedding"]
+    logged = {name.partition(".")[0] for line in seen["metrics"] for name in line}
+    assert {"ladder/table", "size/by_class", "sensitivity/default"} <= logged
+    models = [(a.name, a.type, [entry.path for entry in a.manifest.contents]) for a in models if a.type == "model"]
+    assert models == [(f"model-{kept}", "model", ["model.golf"])]
+
+    (file,) = (folder / "wandb").glob(f"offline-run-*/run-{kept}-default.wandb")
+    export = contents(file)
+    assert export["run"].job_type == "export"
+    assert export["run"].run_group == "multirun_1"
+    used, made = export["artifacts"]
+    assert (used.name, used.type, used.use_after_commit) == (f"model-{kept}", "model", True)
+    assert used.digest == next(a.digest for a in seen["artifacts"] if a.type == "model")
+    assert (made.name, made.type) == (f"submission-{kept}", "submission")
+    assert [entry.path for entry in made.manifest.contents] == ["train_gpt.py"]
+    assert json.loads(made.metadata)["total_bytes"] == told["total_bytes"]
+
+
+def test_tables_and_figures_are_those_of_the_summary():
+    ladder = [
+        {"stage": "raw", "bpb": 2.0, "nats_per_token": 4.0},
+        {"stage": "x", "bpb": None, "nats_per_token": None},
+        {"stage": "sliding", "bpb": 1.5, "nats_per_token": 3.0},
+    ]
+    summary = {
+        "ladder": ladder,
+        "total_bytes": 10,
+        "bytes_by_class": {"code": 4, "mlp": 6},
+        "rules": {"failed": ["L7"]},
+    }
+    assert figures(summary) == {
+        **{"ladder/raw/bpb": 2.0, "ladder/raw/nats_per_token": 4.0, "ladder/sliding/bpb": 1.5},
+        **{"ladder/sliding/nats_per_token": 3.0, "bpb": 1.5, "rules_failed": 1},
+        **{"size/total_bytes": 10, "size/code": 4, "size/mlp": 6},
+    }
+    found = tables(summary)
+    assert [row[2] for row in found["ladder/table"][1]] == [None, None, -0.5]
+    assert found["size/by_class"][1] == [["mlp", 6, 0.6], ["code", 4, 0.4]]
+    assert (figures({}), tables({})) == ({}, {})
 
 
 def test_wandb_disabled_by_its_own_variable(tiny_run, tmp_path, monkeypatch):
