@@ -82,7 +82,7 @@ def siblings(folder: Path) -> Entry | None:
     """The entry of a run: it and the runs beside it with the same configuration and code; None without a score."""
     try:
         own = read_row(folder)
-        rows = [row for row in rows_below(folder.resolve().parent) if row.config_hash == own.config_hash]
+        rows = [row for row in readable(folder.resolve().parent, []) if row.config_hash == own.config_hash]
         stage = (own.rung() or {}).get("stage")
         rows = [row for row in rows if row.code_hash == own.code_hash and (row.rung() or {}).get("stage") == stage]
         return entry_of_rows(rows, own.experiment or str(own.config.get("name"))) if rows and stage else None
@@ -93,7 +93,7 @@ def siblings(folder: Path) -> Entry | None:
 def study_of(folder: Path, policy_name: str = SWEEP_POLICY) -> Study:
     """Entries, comparisons and commands of the runs below a folder."""
     notes: list[str] = []
-    entries, policy = scored_entries(folder, rows_below(folder, notes)), policy_of(policy_name)
+    entries, policy = scored_entries(folder, readable(folder, notes)), policy_of(policy_name)
     found = Study(entries, [_command(entry) for entry in entries], policy=policy.name, notes=notes)
     if len(entries) > 1:
         try:
@@ -101,6 +101,18 @@ def study_of(folder: Path, policy_name: str = SWEEP_POLICY) -> Study:
             found.text = "\n".join(render(entries, found.comparisons, policy))
         except UserError as error:
             found.text = f"No comparison: {error}"
+    return found
+
+
+def readable(folder: Path, notes: list[str]) -> list[RunRow]:
+    """Runs below a folder; one whose files are damaged is passed over with a note, so that the others have their page."""
+    found = []
+    for row in rows_below(folder, notes):
+        try:
+            row.record()
+            found.append(row)
+        except Exception as error:  # of a tar, a decompressor, or a missing key
+            notes.append(f"{row.folder} was passed over: its files are damaged ({type(error).__name__}: {error})")
     return found
 
 
@@ -137,7 +149,7 @@ def job_rows(folder: Path) -> list[dict[str, Any]]:
 def write_all(folder: Path) -> tuple[Path, Sequence[Entry]]:
     """The page of every run below a folder."""
     notes: list[str] = []
-    rows: list[RunRow] = rows_below(folder, notes)
+    rows = readable(folder, notes)
     entries = scored_entries(folder, rows)
     policy = policy_of(next(iter(POLICIES)))
     places = [{**place(entry, policy), "folders": [str(row.folder) for row in entry.rows]} for entry in entries]

@@ -14,6 +14,7 @@ PLACEHOLDERS = {
     "<tokenizer>": "data/tokenizers/sp1024.model",
     "<host>": "node0",
     "<folder>": "folder",
+    "<you>": "somebody",
 }
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^[A-Z_]+=")

@@ -17,8 +17,9 @@ from documents import REPOSITORY, blocks, commands
 from golf import cli
 from golf.config.command import check_command
 from golf.config.compose import conf_dir
+from golf.runs.command import parser as runs_parser
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/comparing.md")
 SCRIPTS = ("train.py", "export.py", "evaluate.py")
 FOUND = [(name, words) for name in DOCUMENTS for words in commands(name)]
 EXAMPLE = {
@@ -67,6 +68,9 @@ def check_golf(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     else:
         assert words[0] in cli.MODULES
         assert words[0] in cli.available(), f"golf {words[0]} is documented but not there"
+        if words[0] == "runs":
+            table = len(words) == 1 or words[1].startswith("-")
+            runs_parser().parse_args(["list", *words[1:]] if table else words[1:])
 
 
 @pytest.mark.parametrize("words", [words for _, words in FOUND], ids=[f"{name}: {' '.join(w)}" for name, w in FOUND])
@@ -112,7 +116,7 @@ def test_linked_files_exist() -> None:
     for name in (*DOCUMENTS, "CHANGELOG.md", "LOG.md"):
         for target in re.findall(r"\]\(([^)#]+)", (REPOSITORY / name).read_text(encoding="utf-8")):
             if not target.startswith("http") and target != "docs/images/report.png":
-                assert (REPOSITORY / target).exists(), f"{name} links to {target}"
+                assert ((REPOSITORY / name).parent / target).exists(), f"{name} links to {target}"
 
 
 def test_folder_map_exists_and_names_every_group() -> None:

@@ -86,6 +86,18 @@ def test_all_runs_by_text_with_places(library, capsys):
     assert len(page.tagged("table", id="entries-")) == 2  # one per validation text, never together
 
 
+def test_damaged_runs_and_a_sweep_that_failed_still_have_a_page(library, capsys):
+    (library / "cpu" / "a" / "source.tar.zst").write_bytes(b"not a tar")
+    (library / "cpu" / "b" / "config.yaml").write_text("run_version: [")
+    assert golf(capsys, "all")[0] == 0
+    _, text = page_of(library)
+    assert "cpu/a was passed over: its files are damaged" in text
+    assert "cpu/b was passed over" in text
+    failed = write_sweep(library.parent / "failed", entries=())
+    assert golf(capsys, "failed")[0] == 0
+    assert "0 of 1 jobs scored" in page_of(failed)[1]
+
+
 def test_intervals_are_those_of_student(library):
     entries = scored_entries(library / "seq2048")
     point = point_of(entries[0])
