@@ -126,7 +126,8 @@ if (location.hash === '#selftest') {
   const seen = { charts: all('figure[data-chart]').length, tables: all('table.sortable').length };
   const table = all('table.sortable').find(one => /^(ladder|run-list|entries)/.test(one.id));
   if (table) {
-    const column = all('thead th', table).findIndex(head => /BPB$/.test(head.textContent)), values = () => all('tbody tr', table).map(row => row.cells[column].textContent);
+    const column = all('thead th', table).findIndex(head => /BPB$/.test(head.textContent));
+    const values = () => all('tbody tr', table).map(row => row.cells[column].textContent);
     const button = table.tHead.rows[0].cells[column].firstElementChild;
     seen.before = values();
     button.click(); seen.ascending = values();

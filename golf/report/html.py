@@ -43,6 +43,10 @@ NAVIGATION = {
 }
 
 
+class PageTooLarge(UserError):
+    """The page would be larger than MAX_BYTES."""
+
+
 def write_report(run_folder: Path, entry: Any = None) -> Path:
     """Write `report.html` into a run folder from whatever the folder holds, and return its path.
 
@@ -93,7 +97,7 @@ def write_page(path: Path, title: str, navigation: str, body: str, data: dict[st
 """
     content = page.encode("utf-8", errors="replace")
     if len(content) > MAX_BYTES:
-        raise UserError(f"The page {path} would have {len(content):,} bytes, more than {MAX_BYTES:,}")
+        raise PageTooLarge(f"The page {path} would have {len(content):,} bytes, more than {MAX_BYTES:,}")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)

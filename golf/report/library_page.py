@@ -10,7 +10,7 @@ from golf.report import study
 from golf.report.collect import REPORT_NAME
 from golf.report.elements import Cell, missing, section, table
 from golf.report.format import decimal, duration, escape, finite, plain, signed, whole
-from golf.report.html import write_page
+from golf.report.html import PageTooLarge, write_page
 from golf.report.sweep import Study
 
 MOST_RUNS = 2000  # newest first, so that the page stays below its limit of bytes
@@ -26,13 +26,21 @@ def write_library_report(folder: Path, rows: Sequence[Any], found: Study, places
     places: what golf.runs.leaderboard says of the entries.
     """
     folder = Path(folder).resolve()
-    shown = sorted(rows, key=lambda row: str(row.environment.get("time") or ""), reverse=True)[:MOST_RUNS]
+    newest = sorted(rows, key=lambda row: str(row.environment.get("time") or ""), reverse=True)
     places_of = {row_folder: place for place in places for row_folder in place["folders"]}
-    body = _header(folder, rows, found)
-    body += section("runs", "Runs", _runs(shown, places_of, folder), _about(len(rows), len(shown)))
-    body += study.entries(found.entries, found.commands, folder) + _leaderboard(places)
+    rest = study.entries(found.entries, found.commands, folder) + _leaderboard(places)
     links = "".join(f'<a href="#{key}">{name}</a>' for key, name in SECTIONS.items())
-    return write_page(folder / REPORT_NAME, f"{folder.name} · runs · golf", links, body, {})
+    most = MOST_RUNS
+    while True:
+        about = _about(len(rows), min(most, len(rows)))
+        table_of_runs = section("runs", "Runs", _runs(newest[:most], places_of, folder), about)
+        body = _header(folder, rows, found) + table_of_runs + rest
+        try:
+            return write_page(folder / REPORT_NAME, f"{folder.name} · runs · golf", links, body, {})
+        except PageTooLarge:
+            if most < 10:
+                raise
+            most //= 2
 
 
 def _about(every: int, shown: int) -> str:

@@ -20,6 +20,8 @@ from golf.report.study_pictures import Point, front, intervals_picture, pareto_p
 from golf.stats.gain import LEVEL, student_quantile
 
 BEST = 5
+MOST = 400  # entries of a table, best first
+MOST_COMMANDS = 60
 SAME_TEXT = 2e-4  # relative, of the scored bytes: as in golf.runs.compare
 FLAGS = {"better": "yes", "worse": "no"}
 
@@ -125,7 +127,7 @@ def entries(found: Sequence[Any], commands: Sequence[str], base: Path) -> str:
 
 def _entries_table(found: Sequence[Any], points: Sequence[Point], base: Path, key: str) -> str:
     best, body = front(points), []
-    for entry, point in zip(found, points):
+    for entry, point in zip(found[:MOST], points):
         steps = [score.step_ms for score in entry.scores if score.step_ms]
         half = None if point.low is None or point.high is None else (point.high - point.low) / 2
         sd = statistics.stdev(entry.bpb) if len(entry.bpb) > 1 else None
@@ -149,13 +151,15 @@ def _entries_table(found: Sequence[Any], points: Sequence[Point], base: Path, ke
     several = any(len(point.seeds) > 1 for point in points)
     picture = _framed(intervals_picture(points, "Mean BPB by entry", False)) if several else ""
     notes = list(dict.fromkeys(note for entry in found for note in entry.notes))[:20]
+    notes += [f"The best {MOST} of {len(found):,} entries are listed."] if len(found) > MOST else []
     told = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     return picture + table(key, "Entries", columns, {1, 2, 3, 4, 5, 8}, body) + told
 
 
 def _boxes(commands: Sequence[str], points: Sequence[Point]) -> str:
     boxes = [command_box(f"{p.label}: {told_mean(p)} BPB", command) for command, p in zip(commands, points)]
-    rest = folded(f"The other {len(boxes) - BEST}", "".join(boxes[BEST:])) if len(boxes) > BEST else ""
+    boxes = boxes[:MOST_COMMANDS]
+    rest = folded(f"The next {len(boxes) - BEST}", "".join(boxes[BEST:])) if len(boxes) > BEST else ""
     return "".join(boxes[:BEST]) + rest
 
 

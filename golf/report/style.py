@@ -48,7 +48,8 @@ h1 { font-size: clamp(1.75rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing
 .score strong { font-size: clamp(3.4rem, 9vw, 5rem); line-height: .82; letter-spacing: -.045em; font-weight: 640;
   font-variant-numeric: proportional-nums; margin-left: -.04em; }
 .score.none strong { color: var(--faint); font-weight: 300; }
-.score span { font-size: .9375rem; line-height: 1.3; min-width: 0; overflow-wrap: anywhere; } .score em { color: var(--soft); font-style: normal; }
+.score span { font-size: .9375rem; line-height: 1.3; min-width: 0; overflow-wrap: anywhere; }
+.score em { color: var(--soft); font-style: normal; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
 .facts .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8125rem; } dd { font-weight: 560; overflow-wrap: anywhere; line-height: 1.35; }

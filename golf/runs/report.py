@@ -105,7 +105,7 @@ def study_of(folder: Path, policy_name: str = SWEEP_POLICY) -> Study:
 
 
 def readable(folder: Path, notes: list[str]) -> list[RunRow]:
-    """Runs below a folder; one whose files are damaged is passed over with a note, so that the others have their page."""
+    """Runs below a folder; one whose files are damaged is passed over with a note: the others have their page."""
     found = []
     for row in rows_below(folder, notes):
         try:

@@ -66,7 +66,7 @@ def write_sweep(folder: Path, entries: Any = ENTRIES) -> Path:
             record |= {"objective": bpb + wobble, "objective_name": "sliding", "bytes": size + 10 * seed, "error": ""}
             (place / "job.json").write_text(json.dumps({**record, "seconds": 700.0 + job, "place": None}))
             job += 1
-    (folder / str(job)).mkdir()
+    (folder / str(job)).mkdir(parents=True)
     record = {"job": job, "overrides": ["experiment=broken", "seed=1"], "state": "failed", "exit_code": 2}
     record |= {"objective": None, "bytes": None, "error": "UserError: <b>no</b>", "seconds": 1.5, "place": None}
     (folder / str(job) / "job.json").write_text(json.dumps(record))
