@@ -51,6 +51,7 @@ def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_
     job = HydraConfig.get()
     record = {
         "job": job.job.num,
+        "script": job.job.config_name,  # train, export or evaluate
         "overrides": list(job.overrides.task),
         "state": "failed" if exit_code else "done",
         "objective_name": getattr(outcome, "stage", None) or config.get("objective"),  # the rung that was scored
@@ -116,7 +117,7 @@ def write_page(records: list[dict[str, Any]], folder: Path) -> Path:
             "seconds": record["seconds"],
             "status": _state(record),
             "folder": str(Path(record["folder"]).resolve()),
-            "command": repeating(record["overrides"]),
+            "command": repeating(record["overrides"], script=record.get("script") or "train"),
         }
         for record, texts in zip(records, varied_overrides(records))
     ]

@@ -90,7 +90,7 @@ def _mark(axes: Axes, point: Point, on_front: bool) -> list[str]:
 
 def _labels(axes: Axes, best: Sequence[Point], known: Sequence[Point]) -> list[str]:
     """Names of the front's points where they cover neither a point, nor the front's line, nor another name."""
-    taken = [(axes.x(float(p.bytes or 0)) - 8, axes.y(p.bpb) - 8, 16.0, 16.0) for p in known]
+    taken = [(axes.x(float(p.bytes or 0)) - 6, axes.y(p.bpb) - 6, 12.0, 12.0) for p in known]
     for before, after in pairwise(best):
         x, (top, bottom) = axes.x(float(after.bytes or 0)), (axes.y(before.bpb), axes.y(after.bpb))
         taken += [(x - 2, top, 4.0, bottom - top)]
@@ -100,7 +100,7 @@ def _labels(axes: Axes, best: Sequence[Point], known: Sequence[Point]) -> list[s
         x, y, width = axes.x(float(point.bytes or 0)), axes.y(point.bpb), len(words) * 12.5 * LETTER
         above, below = y - 22, y + 6  # the front's line leaves a point to the right, and comes from above
         for left, top in ((x + 9, above), (x + 9, below), (x - 10 - width, below), (x - 10 - width, y - 9)):
-            box = (left, top, width, 16.0)
+            box = (left, top, width, 14.0)
             inside = axes.left <= left and left + width <= axes.right + 34 and axes.top - 8 <= top
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)

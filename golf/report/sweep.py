@@ -18,6 +18,7 @@ from golf.report.collect import REPORT_NAME
 from golf.report.elements import Cell, folded, missing, section, table
 from golf.report.format import decimal, duration, escape, finite, plain, whole
 from golf.report.html import write_page
+from golf.report.study_pictures import Point, pareto_picture
 
 
 @dataclass
@@ -49,7 +50,11 @@ def write_sweep_report(folder: Path, rows: list[dict[str, Any]], found: Study | 
 <p class="where">{len(scored)} of {len(rows)} jobs scored</p>
 <div class="hero"><div class="score">{score}</div></div>{f'<ul class="notes">{notes}</ul>' if notes else ""}</header>"""
     names = {"jobs-section": "Jobs"}
-    if found is not None:
+    if found is not None and not found.entries and any(point.bytes for point in job_points(rows)):
+        picture = pareto_picture(job_points(rows), "Bytes and bits per byte of the jobs", standalone=False)
+        body += section("pareto", "Bytes and BPB", f'<figure class="chart picture">{picture}</figure>')
+        names = {"pareto": "Pareto", **names}
+    elif found is not None:
         body += study.entries(found.entries, found.commands, folder)
         body += study.verdicts(found.comparisons, found.text, found.policy)
         names = {
@@ -61,13 +66,20 @@ def write_sweep_report(folder: Path, rows: list[dict[str, Any]], found: Study | 
     return write_page(folder / REPORT_NAME, f"{folder.name} · golf", links, body, {})
 
 
-def repeating(overrides: Sequence[str], seeds: Sequence[str | int] = ()) -> str:
+def job_points(rows: list[dict[str, Any]]) -> list[Point]:
+    """The jobs that were scored, for sweeps whose jobs are no runs (of export.py and evaluate.py)."""
+    scored = [(row, bpb) for row in rows if (bpb := finite(row.get("bpb"))) is not None]
+    sizes = [finite(row.get("bytes")) for row, _ in scored]
+    return [Point(_overrides(row), bpb, int(size) if size else None) for (row, bpb), size in zip(scored, sizes)]
+
+
+def repeating(overrides: Sequence[str], seeds: Sequence[str | int] = (), script: str = "train") -> str:
     """The command of a run with these overrides, or of an entry with all its seeds."""
     if not seeds:
-        return shlex.join(["python", "train.py", *overrides])
+        return shlex.join(["python", f"{script}.py", *overrides])
     kept = [text for text in overrides if not text.startswith("seed=")]
     several = ["-m"] if len(seeds) > 1 else []
-    return shlex.join(["python", "train.py", *several, *kept, f"seed={','.join(map(str, seeds))}"])
+    return shlex.join(["python", f"{script}.py", *several, *kept, f"seed={','.join(map(str, seeds))}"])
 
 
 def _overrides(row: dict[str, Any]) -> str:

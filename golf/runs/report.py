@@ -21,7 +21,7 @@ from golf.report.pictures import run_pictures
 from golf.report.screenshot import find_chromium, picture_of
 from golf.report.study import point_of, texts_of
 from golf.report.study_pictures import intervals_picture, pareto_picture
-from golf.report.sweep import Study, repeating, write_sweep_report
+from golf.report.sweep import Study, job_points, repeating, write_sweep_report
 from golf.runs.compare import SWEEP_POLICY, compare_entries, render
 from golf.runs.entries import Entry, entry_of_rows, scored_entries
 from golf.runs.leaderboard import place
@@ -51,8 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         pictures |= {"seeds": _intervals(entries, folder)} if entries else {}
     elif is_sweep(folder):
         study = study_of(folder, arguments.policy)
-        page = write_sweep_report(folder, job_rows(folder), study)
+        page = write_sweep_report(folder, jobs := job_rows(folder), study)
         pictures = _study_pictures(study.entries, folder)
+        if not study.entries:
+            pictures["pareto"] = pareto_picture(job_points(jobs), f"Bytes and bits per byte, {folder.resolve().name}")
     else:
         page, entries = write_all(folder)
         pictures = _study_pictures(entries, folder)
@@ -140,7 +142,7 @@ def job_rows(folder: Path) -> list[dict[str, Any]]:
             "seconds": record.get("seconds"),
             "status": f"failed: {record['error']}" if record.get("error") else record.get("state"),
             "folder": str(place.resolve()),
-            "command": repeating(overrides) if overrides else "",
+            "command": repeating(overrides, script=record.get("script") or "train") if overrides else "",
         }
         for (place, record), overrides in zip(records, given)
     ]

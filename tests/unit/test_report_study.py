@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -96,6 +97,24 @@ def test_damaged_runs_and_a_sweep_that_failed_still_have_a_page(library, capsys)
     failed = write_sweep(library.parent / "failed", entries=())
     assert golf(capsys, "failed")[0] == 0
     assert "0 of 1 jobs scored" in page_of(failed)[1]
+
+
+def test_jobs_of_export_py_are_points_and_their_commands_name_the_script(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for job, (codec, bpb, size) in enumerate((("lzma", 1.2, 900), ("zstd", 1.2, 950), ("none", 1.19, 2000))):
+        place = tmp_path / "exports" / str(job)
+        place.mkdir(parents=True)
+        record = {"job": job, "script": "export", "overrides": ["run=runs/x/y", f"codec={codec}"], "state": "done"}
+        (place / "job.json").write_text(json.dumps({**record, "objective": bpb, "bytes": size, "seconds": 1.0}))
+    assert golf(capsys, "exports", "--images")[0] == 0
+    _, text = page_of(tmp_path / "exports")
+    assert "python export.py run=runs/x/y codec=zstd" in text
+    assert "Bytes and bits per byte of the jobs" in text
+    root = ElementTree.parse(tmp_path / "exports" / "images" / "pareto.svg").getroot()
+    words = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+    assert "codec=lzma" in words
+    assert "codec=none" in words
+    assert "codec=zstd" not in words  # not on the front
 
 
 def test_intervals_are_those_of_student(library):
