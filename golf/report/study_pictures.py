@@ -104,7 +104,8 @@ def _labels(axes: Axes, best: Sequence[Point], known: Sequence[Point]) -> list[s
             inside = axes.left <= left and left + width <= axes.right + 34 and axes.top - 8 <= top
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                shapes.append(text(left, top + 13, words, INK, 12))
+                end = left < x  # a name to the left ends beside its point
+                shapes.append(text(x - 10 if end else left, top + 13, words, INK, 12, "end" if end else "start"))
                 break
     return shapes
 

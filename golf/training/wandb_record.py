@@ -7,11 +7,11 @@ nothing here ends a run that is otherwise done.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from golf.errors import GolfError
 from golf.training.login import wandb_mode
 
 FIGURES = {
@@ -86,8 +86,10 @@ def log_submission(run: Any, export: str, summary: Mapping[str, Any]) -> None:
             continue
         try:
             _export_run(run, export, node, {**summary, **summary.get("exports", {}).get(export, {})})
-        except (GolfError, OSError) as error:
-            run.say(f"submission: not logged to W&B: {error}")
+        except Exception as error:  # of the service, whose errors are of many classes
+            run.say(f"submission: not logged to W&B: {' '.join(str(error).split())[:300]}")
+            if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
+                wandb.finish(exit_code=1)
 
 
 def _export_run(run: Any, export: str, node: Mapping[str, Any], summary: Mapping[str, Any]) -> None:

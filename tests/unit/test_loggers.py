@@ -136,6 +136,28 @@ def test_tables_and_figures_are_those_of_the_summary():
     assert (figures({}), tables({})) == ({}, {})
 
 
+def test_a_service_that_refuses_does_not_end_an_export(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from types import SimpleNamespace
+
+    import golf.training.loggers as loggers
+    from golf.training.wandb_record import log_submission
+
+    def refuse(*_, **__):
+        raise RuntimeError("no\nroute")
+
+    monkeypatch.setattr(loggers, "begin_wandb", refuse)
+    said = []
+    node = {"_target_": "golf.training.loggers.wandb_logger", "offline": True}
+    (tmp_path / "file").write_bytes(b"x")
+    kept = {"path": tmp_path, "code": lambda _: tmp_path / "file", "artifact": lambda _: tmp_path / "file"}
+    for log_model, words in ((False, []), (True, ["submission: not logged to W&B: no route"])):
+        logger = {"wandb": {**node, "log_model": log_model}, "none": None}
+        config = {"name": "x", "export": "default", "logger": logger}
+        log_submission(SimpleNamespace(config=config, say=said.append, **kept), "default", {})
+        assert said == words
+
+
 def test_wandb_disabled_by_its_own_variable(tiny_run, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
