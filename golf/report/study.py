@@ -181,7 +181,7 @@ def verdicts(compared: Sequence[Any], text: str, policy: str) -> str:
     for item in compared:
         decisive = item.pairs or item.any_gain
         gain = statistics.fmean(item.old.bpb) - statistics.fmean(item.new.bpb)
-        interval = f"{decisive.low:+.5f} to {decisive.high:+.5f}" if decisive else "–"
+        interval = f"{signed(decisive.low, 5)} to {signed(decisive.high, 5)}" if decisive else "–"
         sizes = [point_of(side).bytes for side in (item.new, item.old)]
         change = sizes[0] - sizes[1] if sizes[0] is not None and sizes[1] is not None else None
         flag = FLAGS.get(item.verdict, "")

@@ -133,7 +133,9 @@ def intervals_picture(points: Sequence[Point], title: str, standalone: bool = Tr
     left = 40 + max(60, max(len(shortened(p.label, MOST_LETTERS)) for p in rows) * 13 * LETTER)
     axes = Axes(left, 78, WIDTH - 190, 78 + 30 * len(rows), (low, high), (0, 1))
     shapes = [text(20, 30, ending(title, 90), size=17, weight=600)]
-    shapes.append(text(20, 53, "Disc: a seed. Bar: 95 % interval of the mean (Student's t).", SOFT))
+    cut = any((p.low or low) < low or (p.high or high) > high for p in rows)
+    about = "Disc: a seed. Bar: 95 % interval of the mean (Student's t)" + (", cut at the edges." if cut else ".")
+    shapes.append(text(20, 53, about, SOFT))
     frame = axes.frame("bits per byte, smaller is better", "")
     shapes += [shape for shape in frame if "middle" in shape or "smaller" in shape]
     for place, point in enumerate(rows):
