@@ -182,7 +182,8 @@ details > .scroll { border: 0; border-top: 1px solid var(--line); border-radius:
 .soft { color: var(--soft); } #rule-list td:nth-child(3) { min-width: 16rem; } section > .command { margin-top: .8rem; }
 #run-list th[scope=row], [id^=entries] th[scope=row], #verdict-list th[scope=row] { min-width: 12rem; }
 #run-list td, [id^=entries] td, #verdict-list td { white-space: nowrap; }
-#verdict-list .flag { display: block; min-width: 13rem; white-space: normal; } th small, #rule-list th { font-weight: 400; }
+#verdict-list .flag { display: block; min-width: 13rem; white-space: normal; }
+th small, #rule-list th { font-weight: 400; }
 details > .command { margin: 0 1rem .8rem; } h3.export + .command { margin-top: 0; }
 section > .scroll + .export, section > .command + .export, .note + .export { margin-top: 2rem; }
 .filter { margin: 0 0 .8rem; color: var(--soft); font-size: .875rem; }
