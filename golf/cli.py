@@ -25,7 +25,10 @@ MODULES: dict[str, tuple[str, str]] = {
     "plan": ("golf.size.plan:main", "before training: bytes by class, steps, seconds, cost"),
     "translate": ("golf.config.translate:main", "a published run command as golf overrides"),
     "audit": ("golf.rules.audit:main", "the referee: 33 rules on a run, a packed model, a submission or a log"),
-    "runs": ("golf.runs.command:main", "finished runs: a table, differences, comparisons with statistics, the leaderboard"),
+    "runs": (
+        "golf.runs.command:main",
+        "finished runs: table, differences, comparisons, the leaderboard, pages",
+    ),
 }
 USAGE = """golf: train, compress and score language models that fit into 16,000,000 bytes
 

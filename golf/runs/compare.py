@@ -130,9 +130,9 @@ def compare_two(new: Entry, old: Entry, policy: Policy) -> Comparison:
     margin = policy.margin_nats if unit == "nats_per_token" else policy.margin_bpb(ratio or 0.0)
     ours, theirs = new.by_seed(unit), old.by_seed(unit)
     values, others = list(ours.values()), list(theirs.values())
-    tests = [welch(values, others, m) for m in (0.0, margin)]
-    pairs = None if old.published or new.hardware != old.hardware else paired(ours, theirs, margin)  # type: ignore[arg-type]
-    decisive = pairs if policy.paired and pairs else tests[1]
+    any_gain, gain = welch(values, others), welch(values, others, margin)
+    pairs = None if old.published or new.hardware != old.hardware else paired(ours, theirs, margin)
+    decisive = pairs if policy.paired and pairs else gain
     deviation, counts = pooled_deviation(values, others), (len(values), len(others))
     more, detectable, size = None, None, statistics.fmean(others) - statistics.fmean(values)
     if deviation is not None:
@@ -140,7 +140,8 @@ def compare_two(new: Entry, old: Entry, policy: Policy) -> Comparison:
         more = seeds_needed(size, deviation, *counts, policy.p, margin, old.published)
     verdict = _verdict(decisive, welch(others, values), policy, more, size > margin)
     p = decisive.p if decisive else None
-    return Comparison(new, old, unit, margin, ratio, *tests, pairs, deviation, detectable, more, verdict, p)
+    tests = (any_gain, gain, pairs)
+    return Comparison(new, old, unit, margin, ratio, *tests, deviation, detectable, more, verdict, p)
 
 
 def _unit(new: Entry, old: Entry) -> str:

@@ -194,12 +194,18 @@ def require_one_entry(rows: Sequence[RunRow]) -> None:
 
 def _published(found: Published) -> Entry:
     scores = [
-        Score(seed, s["bpb"], s.get("nats_per_token"), None, None, s.get("total_bytes"), s.get("step_ms"))
+        Score(
+            seed, s["bpb"], s.get("nats_per_token"), total_bytes=_whole(s.get("total_bytes")), step_ms=s.get("step_ms")
+        )
         for seed, s in found.seeds.items()
     ]
     if not scores:
         raise UserError(f"{found.label}: no scores of single seeds were published, only {found.bpb}")
     return Entry(found.label, scores, "published", published=True)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _submission(folder: Path) -> Entry:

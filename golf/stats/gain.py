@@ -62,7 +62,7 @@ def welch(new: Sequence[float], old: Sequence[float], margin: float = 0.0) -> Ga
     return _tested(gain, margin, math.sqrt(total), degrees)
 
 
-def paired(new: Mapping[int, float], old: Mapping[int, float], margin: float = 0.0) -> Gain | None:
+def paired(new: Mapping[str, float], old: Mapping[str, float], margin: float = 0.0) -> Gain | None:
     """Test the mean of `old - new` over the seeds that both have; None with fewer than two of them."""
     differences = [old[seed] - new[seed] for seed in new if seed in old]
     if len(differences) < 2:
