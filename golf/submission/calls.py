@@ -197,7 +197,7 @@ class Calls(PythonCalls):
 
     def construct(self, facts: ClassFacts, node: ast.AST, arguments: Arguments) -> Value:
         """Make an instance of a class of the program."""
-        atom = Instance(facts)
+        atom = facts.instance
         if not facts.instantiated:
             facts.instantiated = True
             self.written("classes")
@@ -219,7 +219,7 @@ class Calls(PythonCalls):
         else:
             self.calls.setdefault(id(node), set()).add(None)
             self.lose_arguments(arguments)
-        return frozenset({atom})
+        return facts.value
 
     def _fill(self, facts: ClassFacts, node: ast.AST, arguments: Arguments) -> None:
         """A dataclass or NamedTuple takes its fields."""
@@ -236,7 +236,7 @@ class Calls(PythonCalls):
                     value |= rest
                 if others is not None:
                     value |= others
-            self.set_attribute(frozenset({Instance(facts)}), name, value)
+            self.set_attribute(facts.value, name, value)
         if rest is not None or others is not None:
             facts.structural = True
 

@@ -10,15 +10,16 @@ from golf.submission.members import Members
 from golf.submission.values import (
     ANY,
     BOTH,
+    NONE,
     NOTHING,
     UNKNOWN,
     Box,
     Constant,
-    Foreign,
     Instance,
     Scope,
     Value,
     constant,
+    foreign,
     only_constant,
     widened,
 )
@@ -64,7 +65,7 @@ class Expressions(Members):
                     self.refine(value, scope, outcome)
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(value=None)]):
                 wanted = isinstance(op, ast.Is) == outcome
-                self._keep(left, scope, lambda atom: atom == ANY or (atom == Constant("NoneType", None)) == wanted)
+                self._keep(left, scope, lambda atom: atom is ANY or (atom is NONE) == wanted)
             case ast.Call(func=ast.Name(id="isinstance"), args=[subject, types]):
                 kinds = self.class_list(types, scope)
                 self._keep(subject, scope, lambda atom: self.is_instance(atom, kinds) in (None, outcome))
@@ -89,7 +90,7 @@ class Expressions(Members):
     def variable(self, name: str, scope: Scope) -> Value:
         owner = scope.owner(name)
         if owner is None:
-            return frozenset({Foreign(f"builtins.{name}")})
+            return foreign(f"builtins.{name}")
         value = self.held(owner.values, name)
         for keep in self.refined.get((id(owner), name), ()):
             value = frozenset(atom for atom in value if keep(atom))
@@ -98,14 +99,14 @@ class Expressions(Members):
     # -- expressions --------------------------------------------------------------------------------------------------
     def evaluate(self, node: ast.expr, scope: Scope) -> Value:
         """The value of an expression, and on record what it can be."""
-        self.seen[id(node)] = node
+        key = id(node)
+        self.seen[key] = node
         value = widened(self._evaluate(node, scope))
-        if id(node) in self.forced:
+        if key in self.forced:
             value |= UNKNOWN
-        before = self.values.get(id(node), NOTHING)
-        grown = widened(before | value)
-        if grown != before:
-            self.values[id(node)] = grown
+        before = self.values.get(key, NOTHING)
+        if not value <= before:
+            self.values[key] = widened(before | value)
         return value
 
     def _evaluate(self, node: ast.expr, scope: Scope) -> Value:
@@ -228,9 +229,8 @@ class Expressions(Members):
         return found
 
     def _outcomes(self, op: ast.cmpop, left: Value, right: Value) -> set[bool]:
-        none = Constant("NoneType", None)
-        if isinstance(op, ast.Is | ast.IsNot) and right == frozenset({none}):
-            outcomes = {None if atom == ANY else atom == none for atom in left}
+        if isinstance(op, ast.Is | ast.IsNot) and right == frozenset({NONE}):
+            outcomes = {None if atom is ANY else atom is NONE for atom in left}
             if None in outcomes:
                 return {True, False}
             return {bool(outcome) == isinstance(op, ast.Is) for outcome in outcomes}

@@ -23,7 +23,8 @@ from golf.submission.values import (
     Scope,
     Value,
     constant,
-    widened,
+    foreign,
+    joined,
 )
 
 PASSING_DECORATORS = {"torch.no_grad", "torch.inference_mode", "torch.enable_grad", "functools.wraps"}
@@ -67,7 +68,7 @@ class Interpreter(Expressions):
             box = self.box("list", function.node)
             self.inexact(box)
             value = frozenset({box})
-        grown = widened(function.returns | value)
+        grown = joined(function.returns, value)
         if grown != function.returns:
             function.returns = grown
             self.written(id(function))
@@ -225,9 +226,9 @@ class Interpreter(Expressions):
         for alias in node.names:
             if isinstance(node, ast.Import):
                 path = alias.name if alias.asname else alias.name.partition(".")[0]
-                self.bind(scope, alias.asname or path, frozenset({Foreign(path)}))
+                self.bind(scope, alias.asname or path, foreign(path))
             else:
-                self.bind(scope, alias.asname or alias.name, frozenset({Foreign(f"{node.module}.{alias.name}")}))
+                self.bind(scope, alias.asname or alias.name, foreign(f"{node.module}.{alias.name}"))
 
 
 def interpreted(tree: ast.Module) -> Interpreter:

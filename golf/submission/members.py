@@ -20,9 +20,10 @@ from golf.submission.values import (
     Instance,
     Scope,
     Value,
+    foreign,
     foreign_has,
+    joined,
     only_constant,
-    widened,
 )
 
 RETURN_SELF = {  # methods of torch modules
@@ -40,14 +41,14 @@ class Members(Calls):
         for atom in value:
             if isinstance(atom, Instance):
                 found |= self.member(atom, name, node)
-            elif atom == ANY:
+            elif atom is ANY:
                 found |= UNKNOWN
                 self.reading("classes")
                 for facts in list(self.classes.values()):
                     if facts.findable and self._may_have(facts, name):
-                        found |= self.member(Instance(facts), name, node)
+                        found |= self.member(facts.instance, name, node)
             elif isinstance(atom, Foreign):
-                found |= frozenset({Foreign(f"{atom.path}.{name}")})
+                found |= foreign(f"{atom.path}.{name}")
             elif isinstance(atom, ClassFacts):
                 found |= self.class_member(atom, name)
             elif isinstance(atom, Box):
@@ -167,16 +168,16 @@ class Members(Calls):
             elif isinstance(atom, ClassFacts):
                 self._grow(atom.scope.values, name, value)
                 self._grow(atom.attributes, name, value)
-            elif atom == ANY or isinstance(atom, Foreign):
+            elif atom is ANY or isinstance(atom, Foreign):
                 self._grow(self.wild, name, value)
-                if atom != ANY:
+                if atom is not ANY:
                     self.lose(value)
             elif isinstance(atom, Box):
                 self._grow(self.wild, name, value)
 
     def _grow(self, table: dict[str, Value], name: str, value: Value) -> None:
         before = table.get(name, NOTHING)
-        grown = widened(before | value)
+        grown = joined(before, value)
         if grown != before:
             table[name] = grown
             self.written((id(table), name))

@@ -91,11 +91,15 @@ class ProgramTables:
     # -- who has to run again -----------------------------------------------------------------------------------------
     def reading(self, key: Any) -> None:
         """The function that is being run depends on this."""
-        self.readers.setdefault(key, {})[self.current[-1] if self.current else None] = None
+        readers = self.readers.get(key)
+        if readers is None:
+            readers = self.readers[key] = {}
+        readers[self.current[-1] if self.current else None] = None
 
     def written(self, key: Any) -> None:
         """Whoever read this has to run again."""
-        self.dirty.update(self.readers.get(key, {}))
+        if key in self.readers:
+            self.dirty.update(self.readers[key])
 
     # -- reading the program ------------------------------------------------------------------------------------------
     def _read(self, nodes: Iterable[ast.AST], scope: Scope, owner: ClassFacts | None) -> None:

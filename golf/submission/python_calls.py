@@ -283,7 +283,7 @@ class PythonCalls(Tables):
         """Whether an atom is an instance of one of the classes; None where that is not known."""
         outcomes: list[bool | None] = []
         for kind in kinds:
-            if kind is None or atom == ANY or kind == ANY:
+            if kind is None or atom is ANY or kind is ANY:
                 outcomes.append(None)
             elif isinstance(kind, ClassFacts):
                 if isinstance(atom, Instance):

@@ -51,7 +51,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
             for name in names:
                 if isinstance(owner, ClassFacts):
                     reads.of_classes.setdefault(name, set()).add(owner)
-                elif atom == ANY:
+                elif atom is ANY:
                     reads.of_anything.add(name)
     if every_name:
         texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}

@@ -18,6 +18,7 @@ from golf.submission.values import (
     Instance,
     Value,
     constant,
+    joined,
     widened,
 )
 
@@ -36,12 +37,12 @@ class Tables(ProgramTables):
     def put(self, box: Box, key: Any, value: Value) -> None:
         """Put something at a known key, or somewhere (None)."""
         if key is None or (not box.exact and not isinstance(key, str)):
-            grown = widened(box.others | value)
+            grown = joined(box.others, value)
             if grown != box.others:
                 box.others = grown
                 self.written(id(box))
         else:
-            grown = widened(box.items.get(key, NOTHING) | value)
+            grown = joined(box.items.get(key, NOTHING), value)
             if key not in box.items or grown != box.items[key]:
                 box.items[key] = grown
                 self.written(id(box))

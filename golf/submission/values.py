@@ -12,31 +12,31 @@ import importlib
 import inspect
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 MOST_CONSTANTS = 8  # more different constants than this are "something unknown"
 CONSTANT_TYPES = (type(None), bool, int, float, str, bytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constant:
-    """One constant; the type is a field because True == 1 == 1.0."""
+    """One constant, made by `constant`; the type is a field because True == 1 == 1.0."""
 
     kind: str
     value: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Foreign:
-    """Something that is imported or built in, by its dotted name."""
+    """Something that is imported or built in, by its dotted name; made by `foreign`."""
 
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instance:
-    """Any instance of a class of the program."""
+    """Any instance of a class of the program: `ClassFacts.instance`."""
 
     of: ClassFacts
 
@@ -49,25 +49,47 @@ class Bound:
     receiver: Any
 
 
-ANY = Foreign("?")
 Value = frozenset[Any]
 NOTHING: Value = frozenset()
-UNKNOWN: Value = frozenset({ANY})
 
 
-def constant(value: Any) -> Value:
+@cache  # one atom for one name, so that comparing atoms is comparing objects
+def foreign(path: str) -> Value:
+    return frozenset({Foreign(path)})
+
+
+UNKNOWN: Value = foreign("?")
+(ANY,) = UNKNOWN
+
+
+@lru_cache(maxsize=None, typed=True)
+def same_constant(value: Any) -> Value:
     return frozenset({Constant(type(value).__name__, value)})
 
 
+def constant(value: Any) -> Value:
+    """A constant as a value; -0.0 is not told from 0.0, so it counts as unknown."""
+    is_negative_zero = isinstance(value, float) and not value and str(value) == "-0.0"
+    return UNKNOWN if is_negative_zero else same_constant(value)
+
+
+(NONE,) = constant(None)
 BOTH: Value = constant(True) | constant(False)
 
 
 def widened(value: Value) -> Value:
     """The value with too many constants taken as something unknown, which any constant is a case of."""
-    constants = {atom for atom in value if isinstance(atom, Constant)}
+    if len(value) < 2:
+        return value
+    constants = [atom for atom in value if type(atom) is Constant]
     if constants and (ANY in value or len(constants) > MOST_CONSTANTS):
-        return (value - constants) | UNKNOWN
+        return value.difference(constants) | UNKNOWN
     return value
+
+
+def joined(value: Value, more: Value) -> Value:
+    """Both, widened; the very same value where nothing is added."""
+    return value if more <= value else widened(value | more)
 
 
 def only_constant(value: Value) -> Constant | None:
@@ -148,6 +170,10 @@ class ClassFacts:
     ancestry: list[ClassFacts] = field(default_factory=list)
     foreign_lineage: list[str] = field(default_factory=list)
     structural: bool = False  # its fields are used as a whole: asdict, unpacked, compared …
+
+    def __post_init__(self) -> None:
+        self.instance = Instance(self)
+        self.value: Value = frozenset({self.instance})
 
     def lineage(self) -> list[ClassFacts]:
         """This class and its golf bases, nearest first."""
