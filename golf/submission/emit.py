@@ -14,6 +14,8 @@ import tokenize
 from itertools import pairwise
 from typing import Any
 
+from golf.submission.walk import walk
+
 WIDTH = 120
 BLOCKS = (ast.FunctionDef, ast.ClassDef)
 PARTS = ("body", "orelse", "finalbody", "handlers")
@@ -24,7 +26,7 @@ class Original:
 
     def __init__(self, source: str, tree: ast.Module):
         self.lines = source.splitlines()
-        self.nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]  # kept, so that ids stay theirs
+        self.nodes = [node for node in walk(tree) if isinstance(node, ast.stmt)]  # kept, so that ids stay theirs
         self.dumps = {id(node): head_dump(node) for node in self.nodes}
         self.head_ends = {id(node): self._head_end(node) for node in self.nodes}
         self.banners = {number: line for number, line in enumerate(self.lines) if line.startswith("# -----")}
@@ -308,7 +310,7 @@ def same_program(text: str, tree: ast.Module) -> bool:
 
 
 def bare_dump(tree: Any) -> str:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and isinstance(node, (ast.Module, *BLOCKS)):
             node.body = [item for item in body if not is_docstring(item)]

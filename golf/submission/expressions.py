@@ -110,13 +110,14 @@ class Expressions(Members):
         return value
 
     def _evaluate(self, node: ast.expr, scope: Scope) -> Value:
+        kind = type(node)  # the most frequent kinds first, and by the quickest test
+        if kind is ast.Name:
+            return self.variable(node.id, scope)  # type: ignore[attr-defined]
+        if kind is ast.Attribute:
+            return self.attribute(self.evaluate(node.value, scope), node.attr, node)  # type: ignore[attr-defined]
         match node:
             case ast.Constant():
                 return constant(node.value) if node.value is not Ellipsis else UNKNOWN
-            case ast.Name():
-                return self.variable(node.id, scope)
-            case ast.Attribute():
-                return self.attribute(self.evaluate(node.value, scope), node.attr, node)
             case ast.Call():
                 return self.call(node, scope)
             case ast.BoolOp():

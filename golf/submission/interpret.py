@@ -26,6 +26,7 @@ from golf.submission.values import (
     foreign,
     joined,
 )
+from golf.submission.walk import children, walk
 
 PASSING_DECORATORS = {"torch.no_grad", "torch.inference_mode", "torch.enable_grad", "functools.wraps"}
 
@@ -128,7 +129,7 @@ class Interpreter(Expressions):
                 if True in outcomes:
                     self.statements(node.body, scope)
                 self.statements(node.orelse, scope)
-                return outcomes != {True} or any(isinstance(item, ast.Break) for item in ast.walk(node))
+                return outcomes != {True} or any(isinstance(item, ast.Break) for item in walk(node))
             case ast.Try():
                 return self._try(node, scope)
             case ast.With():
@@ -148,7 +149,7 @@ class Interpreter(Expressions):
                     if isinstance(target, ast.Attribute | ast.Subscript):
                         self.evaluate(target.value, scope)
             case _:
-                for child in ast.iter_child_nodes(node):
+                for child in children(node):
                     if isinstance(child, ast.expr):
                         self.lose(self.evaluate(child, scope))
         return True

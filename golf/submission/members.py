@@ -44,8 +44,9 @@ class Members(Calls):
             elif atom is ANY:
                 found |= UNKNOWN
                 self.reading("classes")
-                for facts in list(self.classes.values()):
-                    if facts.findable and self._may_have(facts, name):
+                self.reading(("attribute", name))
+                for facts in self._having(name):
+                    if facts.findable:
                         found |= self.member(facts.instance, name, node)
             elif isinstance(atom, Foreign):
                 found |= foreign(f"{atom.path}.{name}")
@@ -59,17 +60,21 @@ class Members(Calls):
                 found |= frozenset({Bound(name, atom)}) if isinstance(atom, Constant | Bound) else UNKNOWN
         return found
 
-    def _may_have(self, facts: ClassFacts, name: str) -> bool:
-        for item in facts.ancestry:
-            self.reading((id(item.attributes), name))
-            if (
-                name in item.methods
-                or name in item.attributes
-                or name in item.scope.local
-                or "__getattr__" in item.methods
-            ):
-                return True
-        return False
+    def _having(self, name: str) -> list[ClassFacts]:
+        """The classes whose instances may have an attribute."""
+        if name not in self.having:
+            self.having[name] = [
+                facts
+                for facts in self.classes.values()
+                if any(
+                    name in item.methods
+                    or name in item.attributes
+                    or name in item.scope.local
+                    or "__getattr__" in item.methods
+                    for item in facts.ancestry
+                )
+            ]
+        return self.having[name]
 
     def member(self, atom: Instance, name: str, node: ast.AST) -> Value:
         """An attribute of an instance: what was assigned, a property, a method, or something a foreign base has."""
@@ -164,16 +169,22 @@ class Members(Calls):
     def set_attribute(self, receivers: Value, name: str, value: Value) -> None:
         for atom in receivers:
             if isinstance(atom, Instance):
-                self._grow(atom.of.attributes, name, value)
+                self._grow_attribute(atom.of, name, value)
             elif isinstance(atom, ClassFacts):
                 self._grow(atom.scope.values, name, value)
-                self._grow(atom.attributes, name, value)
+                self._grow_attribute(atom, name, value)
             elif atom is ANY or isinstance(atom, Foreign):
                 self._grow(self.wild, name, value)
                 if atom is not ANY:
                     self.lose(value)
             elif isinstance(atom, Box):
                 self._grow(self.wild, name, value)
+
+    def _grow_attribute(self, facts: ClassFacts, name: str, value: Value) -> None:
+        if name not in facts.attributes and value:
+            self.having.pop(name, None)
+            self.written(("attribute", name))
+        self._grow(facts.attributes, name, value)
 
     def _grow(self, table: dict[str, Value], name: str, value: Value) -> None:
         before = table.get(name, NOTHING)

@@ -13,14 +13,15 @@ from golf.submission.interpret import Interpreter
 from golf.submission.pure import is_pure
 from golf.submission.reads import Reads
 from golf.submission.values import Bound, Box, ClassFacts, FunctionFacts
+from golf.submission.walk import walk
 
 Target = tuple[Any, str]  # a function and its parameter, or a record and its field
 
 
 def remove_parameters(tree: ast.Module, facts: Interpreter, attributes: Reads) -> None:
-    present = {id(node) for node in ast.walk(tree)}
+    present = {id(node) for node in walk(tree)}
     dead = unread_parameters(facts, present) | unread_fields(facts, present, attributes)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
     uses = [(node, targets_of(node, facts)) for node in calls]
     while True:
         before = len(dead)
@@ -53,8 +54,8 @@ def unread_parameters(facts: Interpreter, present: set[int]) -> set[Target]:
         if facts.hooked and function.name == "forward" and function.owner is not None:
             continue
         body = ast.Module(function.node.body, [])
-        used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
-        used |= {name for node in ast.walk(body) if isinstance(node, ast.Nonlocal) for name in node.names}
+        used = {node.id for node in walk(body) if isinstance(node, ast.Name)}
+        used |= {name for node in walk(body) if isinstance(node, ast.Nonlocal) for name in node.names}
         names = facts.parameter_names(function)[1 if function.owner is not None else 0 :]
         found |= {(function, name) for name in names if name not in used}
     return found

@@ -14,6 +14,7 @@ from golf.submission.values import (
     Value,
     foreign_has,
 )
+from golf.submission.walk import children, walk
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 FORWARD_HOOKS = {"register_forward_hook", "register_forward_pre_hook"}
@@ -37,6 +38,7 @@ class ProgramTables:
         self.records: dict[int, set[ClassFacts]] = {}  # call -> dataclasses and NamedTuples it makes
         self.spread: set[FunctionFacts] = set()  # functions that are called with *args or **kwargs
         self.boxes: dict[Any, Box] = {}
+        self.having: dict[str, list[ClassFacts]] = {}  # attribute -> classes that may have it
         self.wild: dict[str, Value] = {}  # attributes set on something unknown
         self.refined: dict[tuple[int, str], tuple[Any, ...]] = {}
         self.current: list[FunctionFacts] = []
@@ -45,7 +47,7 @@ class ProgramTables:
         self.dirty: dict[Any, None] = {}  # functions to run again; None = the statements at the top level
         self._method_of: dict[int, FunctionFacts] = {}
         self._outer_names: dict[int, set[str]] = {}  # scope -> names declared nonlocal or global
-        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        attributes = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute)}
         self.hooked = bool(attributes & FORWARD_HOOKS)  # hooks see a module's arguments and may replace its result
         self._read(tree.body, self.module, None)
         self._link()
@@ -115,7 +117,7 @@ class ProgramTables:
                 self._read([*node.bases, *node.keywords, *node.decorator_list], scope, None)
                 self._read(node.body, inner, facts)
             elif isinstance(node, COMPREHENSIONS):
-                inner = Scope(scope)
+                inner = Scope(scope, is_comprehension=True)
                 self.scopes[id(node)], self.outer_scopes[id(node)] = inner, scope
                 first = node.generators[0]
                 self._read([first.iter], scope, None)
@@ -125,7 +127,7 @@ class ProgramTables:
                 self._read(parts, inner, None)
             elif isinstance(node, ast.NamedExpr):
                 outer = scope
-                while id(outer) in {id(s) for s in self.scopes.values()} and outer.parent is not None:
+                while outer.is_comprehension and outer.parent is not None:
                     outer = outer.parent
                 self._name(outer, node.target.id)
                 self._read([node.value], scope, None)
@@ -146,7 +148,7 @@ class ProgramTables:
                     continue
                 if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                     self._name(scope, node.target.id)
-                self._read(ast.iter_child_nodes(node), scope, owner if isinstance(node, ast.If) else None)
+                self._read(children(node), scope, owner if isinstance(node, ast.If) else None)
 
     def _name(self, scope: Scope, name: str) -> None:
         count = scope.assignments.get(name, 0)
@@ -243,9 +245,9 @@ class ProgramTables:
 
 def own_nodes(function: ast.AST) -> Iterable[ast.AST]:
     """Nodes of a function without those of functions inside it."""
-    queue = list(ast.iter_child_nodes(function))
+    queue = list(children(function))
     while queue:
         node = queue.pop()
         yield node
         if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            queue.extend(ast.iter_child_nodes(node))
+            queue.extend(children(node))

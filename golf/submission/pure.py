@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from golf.submission.walk import children, walk
+
 PURE_CALLS = {
     *("isinstance", "len", "hasattr", "getattr", "min", "max", "int", "float", "str", "bool", "tuple", "list", "dict"),
     *(
@@ -55,9 +57,9 @@ def is_pure(node: ast.AST | None) -> bool:
         return is_pure(node.key) and is_pure(node.value) and all(map(is_pure, node.generators))
     if isinstance(node, ast.comprehension):
         return is_pure(node.iter) and all(map(is_pure, node.ifs))
-    return isinstance(node, DISPLAYS) and all(map(is_pure, ast.iter_child_nodes(node)))
+    return isinstance(node, DISPLAYS) and all(map(is_pure, children(node)))
 
 
 def names_loaded(node: ast.AST) -> set[str]:
     """Names that a node reads."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}
+    return {n.id for n in walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}

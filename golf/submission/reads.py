@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from golf.submission.interpret import Interpreter
 from golf.submission.values import ANY, ClassFacts, Constant, Instance
+from golf.submission.walk import walk
 
 
 @dataclass
@@ -28,7 +29,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
     """Names after a dot that are read, and those that getattr and the like are called with."""
     reads = Reads()
     every_name = False
-    for node in ast.walk(tree):
+    for node in walk(tree):
         names: set[str] = set()
         receiver: ast.expr | None = None
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
@@ -54,7 +55,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 elif atom is ANY:
                     reads.of_anything.add(name)
     if every_name:
-        texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        texts = {n.value for n in walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         for name in texts:
             reads.of_anything.add(name)
             reads.of_classes.setdefault(name, set()).update(facts.classes.values())

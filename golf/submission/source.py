@@ -19,6 +19,7 @@ from pathlib import Path
 
 import golf
 from golf.errors import UserError
+from golf.submission.walk import children, walk
 
 CORE_PACKAGES = ("models", "optim", "data", "quant", "codec", "evaluation", "ttt")
 CORE_MODULES = ("loop", "clock", "progress", "errors", "script")
@@ -104,7 +105,7 @@ class CoreModule:
                 begin = self._with_comments(node, previous_end)
                 self.definitions.append(Definition(self, names, node, begin, self.line_end(node)))
             previous_end = self.line_end(node)
-        for node in ast.walk(self.tree):
+        for node in walk(self.tree):
             if isinstance(node, ast.ImportFrom) and self.is_own(node.module):
                 self.golf_imports.update({alias.name: node.module or "" for alias in node.names})
         self.golf_names = {name for definition in self.definitions for name in definition.names} | {*self.golf_imports}
@@ -152,7 +153,7 @@ class CoreModule:
         for name, method in definition.methods.items():
             if name not in live_methods:
                 edits.append((self._method_begin(definition, method), self.line_end(method), b""))
-        for node in ast.walk(definition.node):
+        for node in walk(definition.node):
             if isinstance(node, ast.ImportFrom) and self.is_own(node.module):
                 end = self.line_end(node)
                 blank = re.match(rb"\n*", self.source[end:])
@@ -189,12 +190,12 @@ def defined_names(node: ast.stmt) -> tuple[str, ...]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return (node.name,)
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return tuple(item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name))
+    return tuple(item.id for target in targets for item in walk(target) if isinstance(item, ast.Name))
 
 
 def annotations_of(node: ast.AST) -> Iterator[ast.expr]:
     """Every annotation expression below a node."""
-    for item in ast.walk(node):
+    for item in walk(node):
         if isinstance(item, ast.FunctionDef) and item.returns is not None:
             yield item.returns
         if isinstance(item, ast.arg | ast.AnnAssign) and item.annotation is not None:
@@ -209,13 +210,13 @@ def type_or_any(match: re.Match[bytes], absent: set[str]) -> bytes:
 def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> References:
     """Names and attributes that a node uses, except in the skipped nodes below it; `getattr(x, "name")` is a use."""
     found, excluded = References(), {id(item) for item in skipped}
-    inside_annotations = {id(item) for annotation in annotations_of(node) for item in ast.walk(annotation)}
+    inside_annotations = {id(item) for annotation in annotations_of(node) for item in walk(annotation)}
     queue: list[ast.AST] = [node]
     while queue:
         item = queue.pop()
         if id(item) in excluded:
             continue
-        queue.extend(ast.iter_child_nodes(item))
+        queue.extend(children(item))
         if isinstance(item, ast.Name):
             (found.types if id(item) in inside_annotations else found.names).add(item.id)
         elif isinstance(item, ast.Attribute):
@@ -253,7 +254,7 @@ def user_modules(names: Iterable[str]) -> dict[str, CoreModule]:
         if path is None or name in found:
             continue
         found[name] = path
-        imports = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
+        imports = [node for node in walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
         queue += [node.module for node in imports if node.module]
     packages = frozenset({"golf", *(name.split(".")[0] for name in found)})
     return {name: CoreModule(name, path, packages) for name, path in sorted(found.items())}

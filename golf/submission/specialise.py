@@ -27,18 +27,15 @@ def specialised(tree: ast.Module, keep_checks: Iterable[str] | None = None) -> a
     before = ""
     if keep_checks is not None:
         Checks(set(keep_checks)).visit(tree)
-        ast.fix_missing_locations(tree)
     for _ in range(MOST_PASSES):
         facts = interpreted(tree)
         Folder(facts).visit(tree)
-        ast.fix_missing_locations(tree)
         remove_unused(tree, facts)
-        ast.fix_missing_locations(tree)
         after = ast.dump(tree)
         if after == before:
             break
         before = after
-    return tree
+    return ast.fix_missing_locations(tree)
 
 
 class Folder(ast.NodeTransformer):

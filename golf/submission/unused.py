@@ -15,6 +15,7 @@ from golf.submission.parameters import remove_parameters
 from golf.submission.pure import is_pure
 from golf.submission.reads import Reads, attribute_reads
 from golf.submission.values import Bound, Box, ClassFacts, Constant, FunctionFacts, Instance, foreign_has
+from golf.submission.walk import walk
 
 
 def remove_unused(tree: ast.Module, facts: Interpreter) -> None:
@@ -22,7 +23,7 @@ def remove_unused(tree: ast.Module, facts: Interpreter) -> None:
     attributes = attribute_reads(tree, facts)
     remove_parameters(tree, facts, attributes)
     Attributes(facts, attributes).visit(tree)
-    for node in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
+    for node in [n for n in walk(tree) if isinstance(n, ast.FunctionDef)]:
         remove_variables(node)
     remove_definitions(tree)
 
@@ -118,7 +119,7 @@ def is_plain(atom: Any) -> bool:
 def remove_variables(function: ast.FunctionDef) -> None:
     """Assignments to variables of a function that are never read."""
     while True:
-        nodes = list(ast.walk(function))
+        nodes = list(walk(function))
         read = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}
         read |= {name for n in nodes if isinstance(n, ast.Nonlocal | ast.Global) for name in n.names}
         read |= {n.target.id for n in nodes if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
@@ -187,10 +188,10 @@ class Variables(ast.NodeTransformer):
 
 def remove_definitions(tree: ast.Module) -> None:
     """Top-level definitions and imports that nothing which runs refers to."""
-    annotations = {id(n) for a in all_annotations(tree) for n in ast.walk(a)}
+    annotations = {id(n) for a in all_annotations(tree) for n in walk(a)}
 
     def uses(node: ast.AST) -> set[str]:
-        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in annotations}
+        return {n.id for n in walk(node) if isinstance(n, ast.Name) and id(n) not in annotations}
 
     named: dict[str, list[ast.stmt]] = {}
     queue: list[str] = []
@@ -212,7 +213,7 @@ def remove_definitions(tree: ast.Module) -> None:
                 kept.add(id(node))
                 queue += uses(node)
     body: list[ast.stmt] = []
-    texts = {word for a in all_annotations(tree) for n in ast.walk(a) if isinstance(n, ast.Name) for word in [n.id]}
+    texts = {word for a in all_annotations(tree) for n in walk(a) if isinstance(n, ast.Name) for word in [n.id]}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             wanted = seen | texts
@@ -232,12 +233,12 @@ def bound_names(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)]
+    return [item.id for target in targets for item in walk(target) if isinstance(item, ast.Name)]
 
 
 def all_annotations(tree: ast.AST) -> list[ast.expr]:
     found: list[ast.expr] = []
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             found.append(node.returns)
         elif isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:

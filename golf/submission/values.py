@@ -109,6 +109,7 @@ class Scope:
     values: dict[str, Value] = field(default_factory=dict)
     assignments: dict[str, int] = field(default_factory=dict)
     is_class: bool = False
+    is_comprehension: bool = False
 
     def owner(self, name: str) -> Scope | None:
         """The scope that a name belongs to."""
