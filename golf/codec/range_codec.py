@@ -1,18 +1,20 @@
 """Codes at their entropy: an adaptive, context-conditioned range coder for artifacts (codec=range).
 
-Integer codes of matrices are coded by golf/codec/weight_stream.py, 16-bit floats as distances from the median of their
-tensor (golf/codec/range_floats.py), everything else by the smaller of zlib and LZMA.
-Section: mode u8, then what the mode wrote; the mode is the one with the fewest bytes. It also tells the format's
-number: modes 1 and 2 were those of format 1.
+Integer codes of matrices are coded by golf/codec/range_weights.py, 16-bit floats as distances from the median of their
+tensor (golf/codec/range_floats.py), everything else by LZMA.
+Section: mode u8, then what the mode wrote. It also tells the format's number: modes 0 to 4 were of format 1 and 2.
 Invariant: all models are integers (or exact floats): the same file on every machine. Needs numpy only.
 Why not `constriction` (0.5): its Rust decoder takes about 120 ns for a code with a normal model of its own, before any
 such model was made, where all of this codec's decoding takes about 200 ns; its models come from float functions of its
 own build and do not adapt, and every record would need the package.
 """
 
+import struct
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from golf.codec.layout import STORED_DTYPES, join_planes, split_planes, tensor_bytes, tensor_from_bytes
@@ -20,14 +22,13 @@ from golf.codec.lzma_codec import LzmaCodec
 from golf.codec.parts import PartGroup
 from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream
 from golf.codec.range_floats import decode_floats, encode_floats
-from golf.codec.range_weights import chain_streams, decode_weights, encode_weights, family_members
-from golf.codec.zlib_codec import ZlibCodec
+from golf.codec.range_weights import decode_matrices, encode_matrices, family_members
 from golf.errors import UserError
 
-PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 0, 3, 4
-OLD_MODES = (1, 2)
-FLOATS_LEAST_BYTES = 512
-PLAIN_MOST_BYTES = 1 << 17
+PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 5, 6, 7
+RANGE_FORMAT = 3
+LZMA_HEAD_BYTES = 13  # the same in every stream of the same settings
+NEAR_MEDIAN_DTYPES = ("float16", "bfloat16")
 
 
 class RangeCodec:
@@ -49,84 +50,55 @@ class RangeCodec:
         self.ridge = ridge
 
     def encode(self, data: bytes) -> bytes:
-        packed = [ZlibCodec().encode(data), LzmaCodec().encode(data)]
-        best = min((0, 1), key=lambda index: len(packed[index]))
-        return bytes([best]) + packed[best]
+        return bytes([PLAIN_MODE]) + LzmaCodec().encode(data)[LZMA_HEAD_BYTES:]
 
     def decode(self, data: bytes, limit_bytes: int = DECODE_LIMIT_BYTES) -> bytes:
-        if not data or data[0] > 1:
-            raise damaged_stream(self.name, "truncated" if not data else "an unknown stream")
-        inner = (ZlibCodec(), LzmaCodec())[data[0]]
-        try:
-            return inner.decode(data[1:], limit_bytes)
-        except UserError as error:
-            what = str(error).removeprefix(f"damaged {inner.name} stream (").partition("):")[0]
-            raise damaged_stream(self.name, what) from error
+        if data and data[0] < PLAIN_MODE:
+            raise UserError(
+                f"packed by an older golf (this one reads range format {RANGE_FORMAT}): "
+                "pack it again with export.py run=<folder>"
+            )
+        if not data or data[0] > PLAIN_MODE:
+            raise damaged_stream(self.name, "an unknown mode")
+        return LzmaCodec().decode(LzmaCodec().encode(b"")[:LZMA_HEAD_BYTES] + data[1:], limit_bytes)
 
     def encode_parts(self, group: PartGroup, tensors: Sequence[Tensor]) -> bytes:
-        if group.dtype == "int8" and family_members(group):
-            candidates = [bytes([WEIGHTS_MODE]) + self.encode_weights(group, tensors)]
-            if group.raw_bytes() > PLAIN_MOST_BYTES:  # where LZMA takes a minute and is never smaller
-                return candidates[0]
-        elif group.dtype in ("float16", "bfloat16") and group.raw_bytes() >= FLOATS_LEAST_BYTES:
-            coded = encode_floats(tensors)
-            candidates = [bytes([FLOATS_MODE]) + coded] if coded else []
-        else:
-            candidates = []
-        candidates.append(bytes([PLAIN_MODE]) + self.encode(plain_bytes(group, tensors)))
-        return min(candidates, key=len)
+        if group.dtype == "int8" and family_members(group.shapes, group.specs):
+            arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
+            coded = encode_matrices(arrays, group.specs, group.known, self.predict_rows, self.ridge)
+            return struct.pack("<BI", WEIGHTS_MODE, len(coded)) + coded + self.encode(plain_bytes(group, tensors, True))
+        plain = self.encode(plain_bytes(group, tensors))
+        coded = encode_floats(tensors) if group.dtype in NEAR_MEDIAN_DTYPES else b""
+        return bytes([FLOATS_MODE]) + coded if coded and len(coded) < len(plain) else plain
 
     def decode_parts(self, group: PartGroup, data: bytes) -> list[Tensor]:
-        if not data:
-            raise damaged_stream(self.name, "truncated")
-        if data[0] == PLAIN_MODE:
-            return tensors_of_plain(group, self.decode(data[1:], group.raw_bytes()))
-        if data[0] == WEIGHTS_MODE and group.dtype == "int8":
-            return self.decode_weights(group, data[1:])
-        if data[0] == FLOATS_MODE and group.dtype in ("float16", "bfloat16"):
+        if data[:1] == bytes([FLOATS_MODE]) and group.dtype in NEAR_MEDIAN_DTYPES:
             return decode_floats(group, data[1:])
-        if data[0] in OLD_MODES:
-            raise UserError(
-                "packed by an older golf (range format 1, this one reads 2): pack it again with export.py run=<folder>"
-            )
-        raise damaged_stream(self.name, "an unknown mode")
-
-    def encode_weights(self, group: PartGroup, tensors: Sequence[Tensor]) -> bytes:
-        arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
-        head, recorders = encode_weights(group, arrays, self.predict_rows, self.ridge)
-        kept = {index for indices in family_members(group).values() for index in indices}
-        rest = b"".join(array.tobytes() for index, array in enumerate(arrays) if index not in kept)
-        return head + chain_streams(recorders, self.encode(rest))
-
-    def decode_weights(self, group: PartGroup, data: bytes) -> list[Tensor]:
-        found, tail = decode_weights(group, data)
-        missing = sum(prod(shape) for shape, tensor in zip(group.shapes, found) if tensor is None)
-        rest = self.decode(tail, missing)
-        if len(rest) != missing:
+        found, itemsize = {}, STORED_DTYPES[group.dtype].itemsize
+        if data[:1] == bytes([WEIGHTS_MODE]) and group.dtype == "int8":
+            end = 5 + struct.unpack("<I", data[1:5])[0]
+            found = decode_matrices(group.shapes, group.specs, group.known, data[5:end])
+            data = data[end:]
+        sizes = [0 if index in found else prod(shape) * itemsize for index, shape in enumerate(group.shapes)]
+        planes = self.decode(data, sum(sizes))
+        if len(planes) != sum(sizes):
             raise damaged_stream(self.name, "its size differs")
-        view, start, out = memoryview(rest), 0, []
-        for shape, tensor in zip(group.shapes, found):
-            if tensor is None:
-                tensor = tensor_from_bytes(view[start : start + prod(shape)], group.dtype, shape, "plain")
-                start += prod(shape)
-            out.append(tensor)
+        view, start, out = memoryview(join_planes(planes, itemsize)), 0, []
+        for index, (shape, size) in enumerate(zip(group.shapes, sizes)):
+            if index in found:
+                codes = found[index].astype(np.int8)
+                if (codes != found[index]).any():
+                    raise damaged_stream(self.name, "a code that is no byte")
+                out.append(torch.from_numpy(codes))
+            else:
+                out.append(tensor_from_bytes(view[start : start + size], group.dtype, shape, "plain"))
+            start += size
         return out
 
 
-def plain_bytes(group: PartGroup, tensors: Sequence[Tensor]) -> bytes:
+def plain_bytes(group: PartGroup, tensors: Sequence[Tensor], but_matrices: bool = False) -> bytes:
     """The bytes of a section's tensors, high bytes after low ones."""
-    raw = b"".join(tensor_bytes(tensor, "plain") for tensor in tensors)
+    members = family_members(group.shapes, group.specs) if but_matrices else {}
+    coded = {index for found in members.values() for index in found}
+    raw = b"".join(tensor_bytes(tensor, "plain") for index, tensor in enumerate(tensors) if index not in coded)
     return split_planes(raw, STORED_DTYPES[group.dtype].itemsize)
-
-
-def tensors_of_plain(group: PartGroup, planes: bytes) -> list[Tensor]:
-    """The inverse of `plain_bytes`."""
-    if len(planes) != group.raw_bytes():
-        raise damaged_stream("range", "its size differs")
-    itemsize = STORED_DTYPES[group.dtype].itemsize
-    view, start, out = memoryview(join_planes(planes, itemsize)), 0, []
-    for shape in group.shapes:
-        end = start + prod(shape) * itemsize
-        out.append(tensor_from_bytes(view[start:end], group.dtype, shape, "plain"))
-        start = end
-    return out

@@ -1,38 +1,35 @@
-"""A section of integer codes as chained rANS streams: one per family of matrices with equal columns.
+"""Matrices of small integers as one rANS stream: one family of matrices with equal columns after the other.
 
-24 bits of the next stream ride in every lane's last state, so that hundreds of lanes cost the bytes of one.
-Section: peak u8; of each tensor that is coded, mean square f16, root of the prior's rows u8, twice reference u8 and
-slope i8 (golf/codec/column_priors.py); of each family, ridge u16 and row weight i16; bytes of each stream u32; the
-streams; then the tensors that are too small for them, as a plain stream.
+Stream: peak u8; of each matrix, mean square f16, root of the prior's rows u8, number of a vector u8 and slope i8
+(golf/codec/column_priors.py); of each family, ridge u16 and row weight i16; then the rANS stream.
 """
 
 import struct
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from math import prod
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from golf.codec.column_priors import column_prior, fit_columns, side_vectors
-from golf.codec.parts import PartGroup
 from golf.codec.protocol import damaged_stream
-from golf.codec.rans import SEED_BYTES
-from golf.codec.weight_model import AdaptiveTables
-from golf.codec.weight_stream import StepReader, StepRecorder, WeightFamily, code_family
+from golf.codec.rans import RansDecoder, RansRecorder, rans_encode
+from golf.codec.weight_model import AdaptiveTables, rough_exp2
+from golf.codec.weight_stream import WeightFamily, code_family
 from golf.quant.trellis_states import walk_of_spec
 
 MODEL_MIN_NUMEL = 1024
 LANES_MOST = 2048
 PREDICTED_COLUMNS_MOST = 1024
-TENSOR_LAYOUT, FAMILY_LAYOUT = "eBBbBb", "Hh"
-TENSOR_NUMBERS = 6
-PREDICTED_ROW_WEIGHTS = (16, 64, -3)
+MATRIX_LAYOUT, FAMILY_LAYOUT = "eBBb", "Hh"
+MATRIX_NUMBERS = 4
+PREDICTED_ROW_WEIGHTS = (16, -3)
 
 
 def lanes_for(rows: int, columns: int) -> int:
-    """One lane for 16,384 symbols: a lane costs two bytes, and a step takes as long for one lane as for many.
+    """One lane for 16,384 symbols: a lane costs three bytes, and a step takes as long for one lane as for many.
 
     From 4 million symbols on, where time matters more than bytes, one for 8,192; but sixteen rows or more in each, for
     columns are learned from one row of all lanes to the next.
@@ -41,69 +38,12 @@ def lanes_for(rows: int, columns: int) -> int:
     return max(1, min(rows // 16, LANES_MOST, round(symbols / (16_384 if symbols < 2**22 else 8_192))))
 
 
-def chain_streams(recorders: Sequence[StepRecorder], tail: bytes) -> bytes:
-    """All streams in the decoder's order, each with the head of what follows in its lanes' last states.
-
-    Returns:
-        The length of each stream and of `tail` (u32 each), the chained streams, and what is left of the tail.
-    """
-    lengths, rest, following = [len(tail)], tail, len(tail)
-    for recorder in reversed(recorders):
-        taken = min(SEED_BYTES * recorder.lanes, following)
-        stream = recorder.finish(rest[:taken])
-        rest = stream + rest[taken:]
-        following = len(stream)
-        lengths.append(following)
-    return struct.pack(f"<{len(lengths)}I", *reversed(lengths)) + rest
-
-
-class ChainReader:
-    """The decoder's side of `chain_streams`: open and close each stream in turn."""
-
-    def __init__(self, data: bytes, lengths: Sequence[int]) -> None:
-        self.data = data
-        self.lengths = list(lengths)
-
-    def open(self, lanes: int) -> StepReader:
-        length = self.lengths.pop(0)
-        if length > len(self.data):
-            raise damaged_stream("range", "truncated")
-        reader = StepReader(self.data[:length], lanes)
-        self.data = self.data[length:]
-        return reader
-
-    def close(self, reader: StepReader) -> None:
-        """Check a stream's end and put the head it carried back in front of what follows."""
-        seed = reader.decoder.finish()
-        taken = min(len(seed), self.lengths[0])
-        if seed[taken:].strip(b"\0"):
-            raise damaged_stream("range", "its end differs")
-        self.data = seed[:taken] + self.data
-
-    def finish(self) -> bytes:
-        """The tail."""
-        if len(self.data) != self.lengths[0]:
-            raise damaged_stream("range", "its size differs")
-        return self.data
-
-
-def may_predict(rows: int, columns: int) -> bool:
-    """Whether a family is tall enough for column prediction, and narrow enough for its square of columns."""
-    return rows >= columns <= PREDICTED_COLUMNS_MOST
-
-
-def reach_of(peak: int) -> int:
-    """Symbols that a centre of up to a third of them can need for codes up to `peak`."""
-    return peak + peak // 2 + 2
-
-
-def family_members(group: PartGroup) -> dict[tuple[int, int], list[int]]:
-    """Indices of the tensors that are coded as weights, by (columns, states of their trellis), in order."""
+def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, int], list[int]]:
+    """Indices of the tensors that are coded as weights, by (columns, size of their trellis), in order."""
     members: dict[tuple[int, int], list[int]] = {}
-    for index, (shape, spec) in enumerate(zip(group.shapes, group.specs)):
-        walk = walk_of_spec(spec)
+    for index, (shape, spec) in enumerate(zip(shapes, specs)):
         if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8 and shape[-1] >= 16:
-            members.setdefault((shape[-1], 0 if walk is None else len(walk)), []).append(index)
+            members.setdefault((shape[-1], np.size(walk_of_spec(spec))), []).append(index)
     return members
 
 
@@ -119,105 +59,107 @@ def row_weight(codes_RC: np.ndarray) -> int:
     excess = variance / (mean * mean) - 2.0 / columns
     if excess < -1.0 / columns:
         return -max(1, min(32767, int(columns * columns / (3.0 * mean))))
-    return max(8, min(32767, int(2.0 / max(excess, 2.0**-14))))
+    return max(4, min(32767, int(2.0 / max(excess, 2.0**-14))))
 
 
 def family_of(
-    group: PartGroup,
-    indices: Sequence[int],
-    settings: Sequence[Sequence[float]],
-    ridge: int,
-    weight: int,
-    vectors: Sequence[np.ndarray],
+    shapes: Sequence[tuple[int, ...]],
+    walk: np.ndarray | None,
+    settings: Sequence[Sequence[Any]],
+    vectors: Mapping[int, Sequence[np.ndarray]],
 ) -> WeightFamily:
-    """The family of some tensors of a group; a stack of matrices is as many matrices."""
-    rows, squares, prior_rows, priors = [], [], [], []
-    columns = group.shapes[indices[0]][-1]
-    for index, (square, root, *references) in zip(indices, settings):
-        stack = group.shapes[index][0] if len(group.shapes[index]) == 3 else 1
-        rows += [prod(group.shapes[index][:-1]) // stack] * stack
-        squares += [min(max(square, 2.0**-8), 2.0**15)] * stack
-        prior_rows += [max(1, root * root)] * stack
-        priors += [column_prior(columns, [int(number) for number in references], vectors)] * stack
+    """The family of some tensors; a stack of matrices is as many matrices."""
+    rows, each = [], []
+    columns = shapes[0][-1]
+    for shape, (square, root, reference, slope) in zip(shapes, settings):
+        stack = prod(shape[:-2])
+        rows += [shape[-2]] * stack
+        prior = column_prior(columns, reference, slope, vectors.get(columns, ()))
+        each += [(min(max(square, 2.0**-8), 2.0**15), max(1, root * root), prior)] * stack
+    squares, prior_rows, priors = zip(*each)
+    total = sum(rows)
+    # Predictions serve rows with small scales no less than others: rows weigh as their squares in units of the weights.
+    logs = vectors.get(total, [np.zeros(total)] * 2)[1]
+    importance = np.rint(rough_exp2((-logs / 1024).clip(-4.0, 4.0)) * 16.0) / 16.0
     return WeightFamily(
-        tuple(rows),
+        rows,
         np.array(squares),
         np.stack(priors, axis=1),
         np.array(prior_rows),
-        weight or 1,
-        lanes_for(sum(rows), columns),
-        ridge,
-        walk_of_spec(group.specs[indices[0]]),
+        importance,
+        lanes_for(total, columns),
+        walk,
     )
 
 
-def encode_weights(
-    group: PartGroup, arrays: Sequence[np.ndarray], predict_rows: int, ridge: int
-) -> tuple[bytes, list[StepRecorder]]:
-    """The head of a section of int8 codes and its streams.
+def encode_matrices(
+    arrays: Sequence[np.ndarray], specs: Sequence[Any], known: Sequence[Tensor], predict_rows: int, ridge: int
+) -> bytes:
+    """The stream of those arrays that `family_members` names.
 
     Args:
         predict_rows: families with at least this many rows per column are also tried with column prediction (0: none).
         ridge: rows of zeros that the prediction starts from.
     """
-    peak = max(int(np.abs(array.astype(np.int16)).max(initial=0)) for array in arrays)
-    tables, vectors = AdaptiveTables(reach_of(peak)), side_vectors(group.known)
-    recorders, head, tail = [], struct.pack("<B", peak), b""
-    for (columns, _), indices in family_members(group).items():
-        settings = []
+    shapes = [array.shape for array in arrays]
+    members = family_members(shapes, specs)
+    peak = max((int(np.abs(arrays[i].astype(np.int16)).max()) for found in members.values() for i in found), default=0)
+    tables, vectors, recorder = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known), RansRecorder()
+    head, tail, lanes = struct.pack("<B", peak), b"", 0
+    for (columns, _), indices in members.items():
+        settings, parts = [], []
         for index in indices:
             codes = arrays[index].reshape(-1, columns)
-            square = int((codes.astype(np.int64) ** 2).sum()) / codes.size
-            settings.append((float(np.float16(square)), *fit_columns(codes, vectors.get(columns, ()))))
-            head += struct.pack("<" + TENSOR_LAYOUT, *settings[-1])
-        codes = np.concatenate([arrays[index].reshape(-1, columns) for index in indices])
+            parts.append(codes)
+            square = float(np.float16((codes.astype(np.int64) ** 2).mean()))
+            settings.append((square, *fit_columns(codes, vectors.get(columns, ()))))
+            head += struct.pack("<" + MATRIX_LAYOUT, *settings[-1])
+        codes = np.concatenate(parts)
+        family = family_of([shapes[i] for i in indices], walk_of_spec(specs[indices[0]]), settings, vectors)
         choices = [(0, row_weight(codes))]
-        if predict_rows and may_predict(len(codes), predict_rows * columns):
+        if 0 < predict_rows * columns <= len(codes) and columns <= PREDICTED_COLUMNS_MOST:
             choices += [(ridge, weight) for weight in PREDICTED_ROW_WEIGHTS]
-        family = family_of(group, indices, settings, 0, 1, vectors.get(columns, ()))
-        tried = []
-        for used, weight in choices:
-            learned, recorder = tables.copy(), StepRecorder(family.lanes)
-            attempt = replace(family, ridge=used, row_weight=weight)
-            code_family(attempt, learned, recorder, codes.astype(np.float64))
-            tried.append((recorder.bits(), used, weight, recorder, learned))
-            if used and tried[-1][0] > tried[0][0]:
+        tried, before = [], recorder
+        lanes = max(lanes, family.lanes)
+        for family.ridge, family.row_weight in choices:
+            learned, recorder = deepcopy(tables), RansRecorder()
+            code_family(family, learned, recorder, codes.astype(np.float64))
+            size = len(rans_encode(recorder.steps, family.lanes)) if len(choices) > 1 else 0
+            tried.append((size, family.ridge, family.row_weight, recorder, learned))
+            if size > tried[0][0]:
                 break
-        _, used, weight, recorder, tables = min(tried, key=lambda attempt: attempt[:3])
-        recorders.append(recorder)
-        tail += struct.pack("<" + FAMILY_LAYOUT, used, weight)
-    return head + tail, recorders
+        _, *chosen, recorder, tables = min(tried, key=lambda attempt: attempt[0])
+        recorder.steps = before.steps + recorder.steps
+        tail += struct.pack("<" + FAMILY_LAYOUT, *chosen)
+    return head + tail + rans_encode(recorder.steps, lanes)
 
 
-def decode_weights(group: PartGroup, data: bytes) -> tuple[list[Tensor | None], bytes]:
-    """The tensors of the families of a section, None for the others, and the bytes that follow the streams."""
-    members = family_members(group)
-    coded = sum(len(indices) for indices in members.values())
-    layout = "<B" + TENSOR_LAYOUT * coded + FAMILY_LAYOUT * len(members) + f"{len(members) + 1}I"
-    if len(data) < struct.calcsize(layout):
-        raise damaged_stream("range", "truncated")
-    peak, *numbers = struct.unpack_from(layout, data)
-    tables, vectors = AdaptiveTables(reach_of(peak)), side_vectors(group.known)
-    chain = ChainReader(data[struct.calcsize(layout) :], numbers[-len(members) - 1 :])
-    chosen = numbers[TENSOR_NUMBERS * coded :]
-    out: list[Tensor | None] = [None] * len(group.shapes)
+def decode_matrices(
+    shapes: Sequence[tuple[int, ...]], specs: Sequence[Any], known: Sequence[Tensor], data: bytes
+) -> dict[int, np.ndarray]:
+    """The arrays of a stream (float64) by index."""
+    members = family_members(shapes, specs)
+    layout = "<B" + MATRIX_LAYOUT * sum(map(len, members.values())) + FAMILY_LAYOUT * len(members)
+    start = struct.calcsize(layout)
+    peak, *numbers = struct.unpack(layout, data[:start])
+    chosen = iter(numbers[len(numbers) - 2 * len(members) :])
+    settings = iter(zip(*[iter(numbers)] * MATRIX_NUMBERS))
+    tables, vectors = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known)
+    families = []
     for (columns, _), indices in members.items():
-        settings = [numbers[start : start + TENSOR_NUMBERS] for start in range(0, TENSOR_NUMBERS * len(indices), 6)]
-        numbers = numbers[TENSOR_NUMBERS * len(indices) :]
-        ridge, weight, *chosen = chosen
-        family = family_of(group, indices, settings, ridge, weight, vectors.get(columns, ()))
-        if ridge and not may_predict(sum(family.rows), columns):
+        found = [next(settings) for _ in indices]
+        family = family_of([shapes[i] for i in indices], walk_of_spec(specs[indices[0]]), found, vectors)
+        family.ridge, family.row_weight = next(chosen), next(chosen)
+        if family.ridge and not sum(family.rows) >= columns <= PREDICTED_COLUMNS_MOST:
             raise damaged_stream("range", "a prediction that no encoder makes")
+        families.append(family)
+    decoder = RansDecoder(data[start:], max((family.lanes for family in families), default=0))
+    out = {}
+    for family, ((columns, _), indices) in zip(families, members.items()):
         values = np.zeros((sum(family.rows), columns))
-        reader = chain.open(family.lanes)
-        code_family(family, tables, reader, values)
-        chain.close(reader)
-        if values.max(initial=0) > 127 or values.min(initial=0) < -128:
-            raise damaged_stream("range", "a code that is no byte")
-        start = 0
-        for index in indices:
-            size = prod(group.shapes[index][:-1])
-            codes = values[start : start + size].astype(np.int8)
-            out[index] = torch.from_numpy(codes.reshape(group.shapes[index]))
-            start += size
-    return out, chain.finish()
+        code_family(family, tables, decoder, values)
+        ends = np.cumsum([prod(shapes[index][:-1]) for index in indices])[:-1]
+        for index, part in zip(indices, np.split(values, ends)):
+            out[index] = part.reshape(shapes[index])
+    decoder.finish()
+    return out

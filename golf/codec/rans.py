@@ -5,10 +5,9 @@ Every lane has a state x in [2^24, 2^40). Coding a symbol with frequency f of 2^
     encode: if x >= f·2^24: emit 16 bits of x;    x <- (x div f)·2^16 + (x mod f) + c
     decode: s with c <= x mod 2^16 < c + f;       x <- f·(x div 2^16) + (x mod 2^16) - c;   if x < 2^24: read 16 bits
 
-The encoder runs backwards over what the decoder reads forwards, so one stream of 16-bit words serves all lanes. Where
-the encoder starts is where the decoder ends: 2^24 plus 24 bits of any other data, so that lanes cost next to nothing
-(`seed`). All arithmetic is on integers: a file decodes to the same symbols on every machine.
-Invariant: a decoder never reads past the words it was given, and ends with every state in [2^24, 2^25).
+The encoder runs backwards over what the decoder reads forwards, so one stream of 16-bit words serves all lanes. All
+arithmetic is on integers: a file decodes to the same symbols on every machine.
+Invariant: a decoder never reads past the words it was given, and ends with every state at 2^24.
 """
 
 from collections.abc import Sequence
@@ -20,46 +19,42 @@ from golf.codec.protocol import damaged_stream
 PROBABILITY_BITS = 16
 PROBABILITY_ONE = 1 << PROBABILITY_BITS
 RANS_LOW = 1 << 24
-SEED_BYTES = 3
 STATE_BYTES = 5
 
 
-def little_endian(numbers: np.ndarray, count: int) -> bytes:
-    """The low `count` bytes of each number."""
-    return numbers.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :count].tobytes()
+class RansRecorder:
+    """Takes the encoder's steps and keeps what `rans_encode` needs: starts and frequencies."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def code(self, cumulative: np.ndarray, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        start = cumulative[rows, symbols]
+        self.steps.append((start.astype(np.uint16), (cumulative[rows, symbols + 1] - start).astype(np.uint32)))
+        return symbols
 
 
-def from_little_endian(data: bytes, count: int) -> np.ndarray:
-    """The inverse of `little_endian`, as int64."""
-    wide = np.zeros((len(data) // count, 8), dtype=np.uint8)
-    wide[:, :count] = np.frombuffer(data, dtype=np.uint8).reshape(-1, count)
-    return wide.reshape(-1).view("<i8").astype(np.int64)
-
-
-def rans_encode(
-    starts: Sequence[np.ndarray], frequencies: Sequence[np.ndarray], lanes: int, seed: bytes = b""
-) -> bytes:
+def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> bytes:
     """Encode steps, in the order in which they will be decoded.
 
     Args:
-        starts, frequencies: for each step, the start (0 … 65535) and frequency (1 … 65536) of the symbols of its first
-            lanes, in two arrays of one length of at most `lanes`.
+        steps: for each, the starts (0 … 65535) and frequencies (1 … 65536) of the symbols of its first lanes.
         lanes: number of states.
-        seed: up to 3 bytes per lane that the decoder will find in its last states (filled up with zeros).
 
     Returns:
-        The final states (5 bytes each, lane after lane), then the 16-bit words in the decoder's order.
+        The final states (5 bytes each), then the 16-bit words in the decoder's order.
     """
-    state = RANS_LOW + from_little_endian(seed.ljust(SEED_BYTES * lanes, b"\0"), SEED_BYTES)
+    state = np.full(lanes, RANS_LOW)
     words = []
-    for start, frequency in zip(reversed(starts), reversed(frequencies)):
+    for start, frequency in reversed(steps):
         x = state[: len(start)]
         f = frequency.astype(np.int64)
         full = x >= f << 24
         words.append(x[full].astype("<u2"))
         x = np.where(full, x >> 16, x)
         state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
-    return little_endian(state, STATE_BYTES) + b"".join(piece.tobytes() for piece in reversed(words))
+    head = state.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :STATE_BYTES]
+    return head.tobytes() + b"".join(piece.tobytes() for piece in reversed(words))
 
 
 class RansDecoder:
@@ -67,18 +62,19 @@ class RansDecoder:
 
     def __init__(self, data: bytes, lanes: int) -> None:
         head = STATE_BYTES * lanes
-        if len(data) < head or (len(data) - head) % 2:
-            raise damaged_stream("range", "truncated")
-        self.state = from_little_endian(data[:head], STATE_BYTES)
-        self.words = np.frombuffer(data, dtype="<u2", offset=head).astype(np.int64)
+        wide = np.zeros((lanes, 8), dtype=np.uint8)
+        wide[:, :STATE_BYTES] = np.frombuffer(data[:head], dtype=np.uint8).reshape(lanes, STATE_BYTES)
+        self.state = wide.view("<i8")[:, 0].astype(np.int64)
+        self.words = np.frombuffer(data[head:], dtype="<u2").astype(np.int64)
         self.position = 0
 
-    def decode(self, cumulative: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def code(self, cumulative: np.ndarray, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """The symbols of one step.
 
         Args:
             cumulative: [tables, 2^k + 1], each row rising from 0 to 65536 and then constant.
             rows: the table of each of the first lanes.
+            symbols: anything (the recorder's side of this call has them).
         """
         x = self.state[: len(rows)]
         slot = x & (PROBABILITY_ONE - 1)
@@ -101,8 +97,7 @@ class RansDecoder:
         self.state[: len(rows)] = x
         return found - base
 
-    def finish(self) -> bytes:
-        """The seed, after a check that the stream ended where its encoder began."""
-        if self.position != len(self.words) or not (self.state >> 24 == 1).all():
+    def finish(self) -> None:
+        """Check that the stream ended where its encoder began."""
+        if self.position != len(self.words) or (self.state != RANS_LOW).any():
             raise damaged_stream("range", "its end differs")
-        return little_endian(self.state, SEED_BYTES)

@@ -9,7 +9,6 @@ exponentials included, so that encoder and decoder agree on every machine.
 
 import numpy as np
 
-from golf.codec.protocol import damaged_stream
 from golf.codec.rans import PROBABILITY_ONE
 
 CENTRES = 3
@@ -26,14 +25,14 @@ def rough_log2(values: np.ndarray) -> np.ndarray:
 
 
 def rough_exp2(values: np.ndarray) -> np.ndarray:
-    """The inverse of `rough_log2`."""
-    return np.rint((np.clip(values, -64.0, 64.0) + 1023.0) * 2.0**52).astype(np.int64).view(np.float64)
+    """The inverse of `rough_log2`, within 2^±64."""
+    return ((values.clip(-64.0, 64.0) + 1023.0) * 2.0**52).astype(np.int64).view(np.float64)
 
 
 def square_bins(squares: np.ndarray) -> np.ndarray:
     """Bin of an expected square: four to an octave."""
     shift, first = 52 - BINS_PER_OCTAVE_BITS, (1023 + LOWEST_OCTAVE) << BINS_PER_OCTAVE_BITS
-    return np.minimum(np.maximum((squares.view(np.int64) >> shift) - first, 0), SQUARE_BINS - 1)
+    return ((squares.view(np.int64) >> shift) - first).clip(0, SQUARE_BINS - 1)
 
 
 def falling_exponential(values: np.ndarray) -> np.ndarray:
@@ -44,20 +43,10 @@ def falling_exponential(values: np.ndarray) -> np.ndarray:
     return power
 
 
-def prior_counts(reach: int) -> np.ndarray:
-    """Counts [bins · 3, 2·reach + 1] before any weight was seen: normal distributions with a little of a wider one."""
-    middles = rough_exp2((np.arange(SQUARE_BINS) + 0.5) / (1 << BINS_PER_OCTAVE_BITS) + LOWEST_OCTAVE)
-    distance = np.abs(np.arange(-reach, reach + 1)[None, :] - np.arange(CENTRES)[:, None] / 4.0)
-    squares = distance * distance / np.maximum(middles, 0.09)[:, None, None]
-    shape = falling_exponential(squares * 0.5) + falling_exponential(np.sqrt(squares)) * 0.004
-    total = shape.cumsum(axis=2)[:, :, -1:]
-    counts = np.floor(shape / total * (PRIOR_WEIGHT * COUNT_STEP)).astype(np.int64)
-    counts[:, :, max(0, reach - 1) : reach + 2] += 1
-    return counts.reshape(-1, 2 * reach + 1)
-
-
 class AdaptiveTables:
     """Frequencies of 2^16 that follow what was seen.
+
+    They begin as normal distributions with a little of a wider one.
 
     Args:
         reach: symbols are -reach … reach.
@@ -66,20 +55,19 @@ class AdaptiveTables:
     def __init__(self, reach: int) -> None:
         self.reach = reach
         self.symbols = 2 * reach + 1
-        self.counts = prior_counts(reach)
+        middles = rough_exp2((np.arange(SQUARE_BINS) + 0.5) / (1 << BINS_PER_OCTAVE_BITS) + LOWEST_OCTAVE)
+        distance = np.abs(np.arange(-reach, reach + 1) - np.arange(CENTRES)[:, None] / 4.0)
+        squares = distance * distance / middles.clip(0.09)[:, None, None]
+        shape = falling_exponential(squares * 0.5) + falling_exponential(np.sqrt(squares)) * 0.004
+        counts = np.floor(shape / shape.cumsum(axis=2)[:, :, -1:] * (PRIOR_WEIGHT * COUNT_STEP))
+        counts[:, :, reach - 1 : reach + 2] += 1
+        self.counts = counts.reshape(-1, self.symbols).astype(np.int64)
         padded = 1 << (self.symbols - 1).bit_length()
-        self.cumulative = np.full((len(self.counts), padded + 1), PROBABILITY_ONE, dtype=np.int64)
+        self.cumulative = np.full((len(self.counts), padded + 1), PROBABILITY_ONE)
         self.seen = 0
         self.due = 0
         self.news: list[np.ndarray] = []
         self.refresh(np.arange(len(self.counts)))
-
-    def copy(self) -> "AdaptiveTables":
-        """The same tables, learning on their own from here."""
-        twin = AdaptiveTables(self.reach)
-        twin.counts, twin.cumulative = self.counts.copy(), self.cumulative.copy()
-        twin.news, twin.seen, twin.due = self.news.copy(), self.seen, self.due
-        return twin
 
     def refresh(self, rows: np.ndarray) -> None:
         """Make frequencies from counts: one for every symbol, the rest in proportion, what is left to the largest."""
@@ -91,13 +79,11 @@ class AdaptiveTables:
 
     def update(self, rows: np.ndarray, symbols: np.ndarray) -> None:
         """Count symbols (0 … 2·reach) that were coded with tables `rows`; they tell at the next refreshment."""
-        if symbols.max() >= self.symbols:
-            raise damaged_stream("range", "a symbol that no table has")
         self.news.append(rows * self.symbols + symbols)
         self.seen += len(rows)
         if self.seen >= self.due:
             found = np.bincount(np.concatenate(self.news), minlength=self.counts.size).reshape(self.counts.shape)
             self.counts += COUNT_STEP * found
-            self.refresh(np.flatnonzero(found.any(axis=1)))
+            self.refresh(found.any(axis=1).nonzero()[0])
             self.due = self.seen + max(256, self.seen >> 5)
             self.news = []

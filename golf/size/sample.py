@@ -80,7 +80,9 @@ def forecast_artifact(
     if whole and (rate_of is None or all(rate_of(group) is None for group in groups)):
         return packed_in_memory(quantised, network, tokenizer, codec)
     sections, entries, kept = [], [], []
+    known = tuple(tensor for group, tensors in zip(groups, members) if group.comes_first() for tensor in tensors)
     for group, tensors in zip(groups, members):
+        group = group if group.comes_first() else replace(group, known=known)
         raw, found = group.raw_bytes(), rate_of(group) if rate_of is not None else None
         layout = 0
         if found is not None:
