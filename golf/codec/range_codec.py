@@ -60,7 +60,10 @@ class RangeCodec:
             )
         if not data or data[0] > PLAIN_MODE:
             raise damaged_stream(self.name, "an unknown mode")
-        return LzmaCodec().decode(LzmaCodec().encode(b"")[:LZMA_HEAD_BYTES] + data[1:], limit_bytes)
+        try:
+            return LzmaCodec().decode(LzmaCodec().encode(b"")[:LZMA_HEAD_BYTES] + data[1:], limit_bytes)
+        except UserError as error:
+            raise UserError(str(error).replace(LzmaCodec.name, self.name)) from error
 
     def encode_parts(self, group: PartGroup, tensors: Sequence[Tensor]) -> bytes:
         if group.dtype == "int8" and family_members(group.shapes, group.specs):

@@ -39,11 +39,12 @@ def lanes_for(rows: int, columns: int) -> int:
 
 
 def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, int], list[int]]:
-    """Indices of the tensors that are coded as weights, by (columns, size of their trellis), in order."""
+    """Indices of the tensors that are coded as weights, by (columns, states of their trellis), in order."""
     members: dict[tuple[int, int], list[int]] = {}
     for index, (shape, spec) in enumerate(zip(shapes, specs)):
         if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8 and shape[-1] >= 16:
-            members.setdefault((shape[-1], np.size(walk_of_spec(spec))), []).append(index)
+            walk = walk_of_spec(spec)
+            members.setdefault((shape[-1], 0 if walk is None else len(walk)), []).append(index)
     return members
 
 

@@ -84,6 +84,6 @@ class AdaptiveTables:
         if self.seen >= self.due:
             found = np.bincount(np.concatenate(self.news), minlength=self.counts.size).reshape(self.counts.shape)
             self.counts += COUNT_STEP * found
-            self.refresh(found.any(axis=1).nonzero()[0])
+            self.refresh(np.flatnonzero(found.any(axis=1)))
             self.due = self.seen + max(256, self.seen >> 5)
             self.news = []

@@ -85,7 +85,7 @@ def code_family(
         least = excess * squares[pool] * 0.5
         share_CL = gamma_CL / (left + sign_of_row * (spent_CL.cumsum(axis=0) - spent_CL)).clip(1 / FIXED_ONE)
         values_CL = values[rows].T.copy()
-        seen_CL, squares_CL = np.zeros((2, *values_CL.shape))
+        seen_CL, squares_CL = np.zeros(values_CL.shape), np.zeros(values_CL.shape)
         states = whole = centre = np.zeros(len(rows), dtype=np.int64)
         sign = 1
         for column in range(columns):
