@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,11 @@ def flatten(
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
         tokenizer_class: the one kind of tokenizer (a class by its dotted name) that the file opens; "" = all of them.
     """
-    text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class)
-    if (config["eval"].get("ttt") or {}).get("_target_"):
-        return text  # record/0317_lora_ttt scores 4e-8 nats apart when specialised, and it is not known why
+    return specialised_text(whole_program(config, data_folder, tokenizer_sha256, tokenizer_class))
+
+
+@lru_cache(maxsize=8)  # a run writes its program several times, and it costs seconds
+def specialised_text(text: str) -> str:
     tree = ast.parse(text)
     original = Original(text, tree)
     return emitted(specialised(tree, KEEP_CHECKS), original)

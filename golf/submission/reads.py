@@ -16,20 +16,51 @@ class Reads:
 
     of_classes: dict[str, set[ClassFacts]] = field(default_factory=dict)
     of_anything: set[str] = field(default_factory=set)
+    whole: set[ClassFacts] = field(default_factory=set)  # every attribute of these is
 
     def has(self, facts: Interpreter, owner: ClassFacts, name: str) -> bool:
         """Whether somebody may read this attribute of an instance of a class."""
         related = [c for c in facts.classes.values() if owner in c.lineage() or c in owner.lineage()]
         if name in self.of_anything and any(item.findable for item in related):
             return True
-        return not self.of_classes.get(name, set()).isdisjoint(related)
+        return not (self.of_classes.get(name, set()) | self.whole).isdisjoint(related)
+
+
+def attribute_table(node: ast.AST) -> ast.expr | None:
+    """The object of `vars(object)` or `object.__dict__`, through which attributes are reached by their names."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "vars" and node.args:
+        return node.args[0]
+    return node.value if isinstance(node, ast.Attribute) and node.attr == "__dict__" else None
+
+
+def asked_by_name(node: ast.AST) -> str | None:
+    """The name in `"name" in vars(object)`."""
+    match node:
+        case ast.Compare(left=ast.Constant(value=str() as name), ops=[ast.In() | ast.NotIn()], comparators=[table]):
+            return name if attribute_table(table) is not None else None
+        case _:
+            return None
 
 
 def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
-    """Names after a dot that are read, and those that getattr and the like are called with."""
+    """Names after a dot that are read, and those that getattr, vars and the like are asked for."""
     reads = Reads()
     every_name = False
+    asked: set[int] = set()  # tables of attributes of which one name is asked only
+    texts = {n.value for n in walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     for node in walk(tree):
+        name = asked_by_name(node)
+        if name is not None and isinstance(node, ast.Compare):
+            asked.add(id(node.comparators[0]))
+            reads.of_anything.add(name)
+            reads.of_classes.setdefault(name, set()).update(facts.classes.values())
+        table = attribute_table(node)
+        if table is not None and id(node) not in asked:
+            held = facts.values.get(id(table)) or frozenset({ANY})
+            reads.whole |= {atom.of for atom in held if isinstance(atom, Instance)}
+            if not all(isinstance(atom, Instance) for atom in held):
+                reads.of_anything |= texts
+                every_name |= not isinstance(table, ast.Name | ast.Attribute)  # `type(x)` is a class that is not seen
         names: set[str] = set()
         receiver: ast.expr | None = None
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
@@ -55,7 +86,6 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 elif atom is ANY:
                     reads.of_anything.add(name)
     if every_name:
-        texts = {n.value for n in walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         for name in texts:
             reads.of_anything.add(name)
             reads.of_classes.setdefault(name, set()).update(facts.classes.values())

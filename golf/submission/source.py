@@ -15,6 +15,7 @@ import site
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import golf
@@ -228,6 +229,7 @@ def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> Refere
     return found
 
 
+@cache  # a process has one golf
 def core_modules(root: Path | None = None) -> dict[str, CoreModule]:
     """Every core module by name."""
     root = root or Path(golf.__file__).parent

@@ -9,7 +9,9 @@ end in one of golf's errors are the exception (golf/submission/checks.py), and t
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from golf.submission.checks import Checks, without_docstring
@@ -24,6 +26,23 @@ MOST_PASSES = 12
 
 def specialised(tree: ast.Module, keep_checks: Iterable[str] | None = None) -> ast.Module:
     """Edit a program until nothing more can be left out. `keep_checks`: definitions that keep theirs; None = all."""
+    with without_collection():
+        return _specialised(tree, keep_checks)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No search for reference cycles meanwhile: it takes a quarter of the time and frees nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Module:
     before = ""
     if keep_checks is not None:
         Checks(set(keep_checks)).visit(tree)

@@ -287,6 +287,24 @@ for name in ("cut", "glue"):
 names = "".join(["c", "u", "t"])
 print(getattr(Tool(), names)(), hasattr(Tool(), "saw"))
 """,
+        "class members that are found by vars and __dict__": """
+class Plain:
+    cut = True
+
+
+class Whole(Plain):
+    def __init__(self):
+        self.size, self.name = 2, "whole"
+
+
+def able(part):
+    return "cut" in vars(type(part))
+
+
+print([able(part) for part in (Plain(), Whole())], sorted(Whole().__dict__), "cut" not in Plain.__dict__)
+for name in ("cut", "size"):
+    print(name in vars(Plain), name in vars(Whole()))
+""",
         "callbacks and hooks": """
 class Late:
     def __init__(self):
