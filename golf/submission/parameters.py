@@ -19,9 +19,10 @@ Target = tuple[Any, str]  # a function and its parameter, or a record and its fi
 
 
 def remove_parameters(tree: ast.Module, facts: Interpreter, attributes: Reads) -> None:
-    present = {id(node) for node in walk(tree)}
+    nodes = list(walk(tree))
+    present = set(map(id, nodes))
     dead = unread_parameters(facts, present) | unread_fields(facts, present, attributes)
-    calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
     uses = [(node, targets_of(node, facts)) for node in calls]
     while True:
         before = len(dead)

@@ -42,12 +42,16 @@ def asked_by_name(node: ast.AST) -> str | None:
             return None
 
 
+def all_texts(tree: ast.AST) -> set[str]:
+    """Every string of a program, one of which a name that is made at run time is taken to be."""
+    return {n.value for n in walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
 def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
     """Names after a dot that are read, and those that getattr, vars and the like are asked for."""
     reads = Reads()
     every_name = False
     asked: set[int] = set()  # tables of attributes of which one name is asked only
-    texts = {n.value for n in walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     for node in walk(tree):
         name = asked_by_name(node)
         if name is not None and isinstance(node, ast.Compare):
@@ -59,7 +63,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
             held = facts.values.get(id(table)) or frozenset({ANY})
             reads.whole |= {atom.of for atom in held if isinstance(atom, Instance)}
             if not all(isinstance(atom, Instance) for atom in held):
-                reads.of_anything |= texts
+                reads.of_anything |= all_texts(tree)
                 every_name |= not isinstance(table, ast.Name | ast.Attribute)  # `type(x)` is a class that is not seen
         names: set[str] = set()
         receiver: ast.expr | None = None
@@ -86,7 +90,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 elif atom is ANY:
                     reads.of_anything.add(name)
     if every_name:
-        for name in texts:
+        for name in all_texts(tree):
             reads.of_anything.add(name)
             reads.of_classes.setdefault(name, set()).update(facts.classes.values())
     return reads

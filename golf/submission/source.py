@@ -211,18 +211,18 @@ def type_or_any(match: re.Match[bytes], absent: set[str]) -> bytes:
 def collect_references(node: ast.AST, skipped: Iterable[ast.AST] = ()) -> References:
     """Names and attributes that a node uses, except in the skipped nodes below it; `getattr(x, "name")` is a use."""
     found, excluded = References(), {id(item) for item in skipped}
-    inside_annotations = {id(item) for annotation in annotations_of(node) for item in walk(annotation)}
-    queue: list[ast.AST] = [node]
+    queue: list[tuple[ast.AST, bool]] = [(node, False)]  # and whether it is inside an annotation
     while queue:
-        item = queue.pop()
+        item, is_type = queue.pop()
         if id(item) in excluded:
             continue
-        queue.extend(children(item))
+        annotation = item.returns if isinstance(item, ast.FunctionDef) else getattr(item, "annotation", None)
+        queue += [(child, is_type or child is annotation) for child in children(item)]
         if isinstance(item, ast.Name):
-            (found.types if id(item) in inside_annotations else found.names).add(item.id)
+            (found.types if is_type else found.names).add(item.id)
         elif isinstance(item, ast.Attribute):
             found.attributes.add(item.attr)
-        elif isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) in inside_annotations:
+        elif isinstance(item, ast.Constant) and isinstance(item.value, str) and is_type:
             found.types.update(re.findall(r"\w+", item.value))
         elif isinstance(item, ast.Call) and isinstance(item.func, ast.Name) and item.func.id in DYNAMIC_ACCESS:
             found.attributes |= {str(arg.value) for arg in item.args[1:] if isinstance(arg, ast.Constant)}

@@ -188,7 +188,8 @@ class Variables(ast.NodeTransformer):
 
 def remove_definitions(tree: ast.Module) -> None:
     """Top-level definitions and imports that nothing which runs refers to."""
-    annotations = {id(n) for a in all_annotations(tree) for n in walk(a)}
+    inside = [n for annotation in all_annotations(tree) for n in walk(annotation)]
+    annotations = set(map(id, inside))
 
     def uses(node: ast.AST) -> set[str]:
         return {n.id for n in walk(node) if isinstance(n, ast.Name) and id(n) not in annotations}
@@ -213,7 +214,7 @@ def remove_definitions(tree: ast.Module) -> None:
                 kept.add(id(node))
                 queue += uses(node)
     body: list[ast.stmt] = []
-    texts = {word for a in all_annotations(tree) for n in walk(a) if isinstance(n, ast.Name) for word in [n.id]}
+    texts = {n.id for n in inside if isinstance(n, ast.Name)}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             wanted = seen | texts

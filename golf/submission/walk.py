@@ -12,7 +12,7 @@ def children(node: ast.AST) -> list[ast.AST]:
     held = node.__dict__
     for name in node._fields:
         value = held.get(name)
-        if isinstance(value, list):
+        if type(value) is list:
             found += [item for item in value if isinstance(item, ast.AST)]
         elif isinstance(value, ast.AST):
             found.append(value)
