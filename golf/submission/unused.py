@@ -159,7 +159,7 @@ class Variables(ast.NodeTransformer):
             pairs = list(zip(target.elts, value.elts))
             kept = [(t, v) for t, v in pairs if not self._unread(t, v)]
             if len(kept) == len(pairs):
-                return node
+                return self._apart(node, pairs)
             self.found = True
             if not kept:
                 return None
@@ -174,6 +174,16 @@ class Variables(ast.NodeTransformer):
             self.found = True
             return ast.copy_location(ast.Expr(value), node)
         return node
+
+    def _apart(self, node: ast.Assign, pairs: list[tuple[ast.expr, ast.expr]]) -> Any:
+        """`a, b = f(), g()` as two statements where `b` is never read, and no value needs a target's old one."""
+        names = {t.id for t, _ in pairs if isinstance(t, ast.Name)}
+        needed = {n.id for _, v in pairs for n in walk(v) if isinstance(n, ast.Name)}
+        if len(names) < len(pairs) or names <= self.read or names & needed:
+            return node
+        self.found = True
+        parts = [ast.Assign([t], v) if getattr(t, "id", "") in self.read else ast.Expr(v) for t, v in pairs]
+        return [ast.copy_location(part, node) for part in parts]
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         unread = node.value is None or self._unread(node.target, node.value)

@@ -25,7 +25,7 @@ HARDWARE = ["hardware=cpu", "hardware.threads=1", "hardware.compute_dtype=float3
 MODEL_GROUPS = sorted(f"model/{path.name}" for path in (conf_dir() / "model").iterdir() if path.is_dir())
 DATA_AND_MODEL = ["data/order", *MODEL_GROUPS]
 EXPORTED_GROUPS = [*DATA_AND_MODEL, "optim", "schedule", "average", "qat", "quant", "codec", "eval", "budget"]
-FEW = {"smoke", "demo"}  # the others take seconds each: GOLF_FULL_GRID=1
+FEW = {"smoke", "baseline"}  # the others take seconds each: GOLF_FULL_GRID=1
 FULL_GRID = [
     pytest.mark.slow,
     pytest.mark.skipif("GOLF_FULL_GRID" not in os.environ, reason="GOLF_FULL_GRID=1 runs it"),
