@@ -93,9 +93,9 @@ def check_eval_data(path: Path, data: Path | None) -> list[Check]:
 def check_windows(vector: str, entry: Mapping[str, Any]) -> Check:
     """Window starts per rank, scored targets per window, and the coverage that follows from them."""
     from golf.evaluation.ledger import Ledger
+    from golf.evaluation.sliding import Sliding
     from golf.evaluation.split import validation_tokens
     from golf.evaluation.windows import rank_share
-    from golf.evaluation.sliding import Sliding
 
     length, stride, world = entry["seq_len"], entry["stride"], entry["world"]
     case = f"sliding {entry['script']} n={entry['n_tokens']} T={length} s={stride} W={world}"

@@ -54,7 +54,7 @@ def export_run(
     calibration = root / "stages" / "calibrate" / "calibration.json"
     quantised = root / "stages" / "quantise" / "quantised.golf"
     artifact, code = run.artifact(export), run.code(export)
-    shipped = (artifact, code) if submission else (artifact,)
+    shipped, form = (artifact, code) if submission else (artifact,), config.get("code", "readable")
     stages = (
         Stage(
             "calibrate",
@@ -70,7 +70,13 @@ def export_run(
         ),
         Stage(
             "pack",
-            [config["codec"], config["model"], submission, config["budget"]["limit_bytes"], config.get("code", "readable")],
+            [
+                config["codec"],
+                config["model"],
+                submission,
+                config["budget"]["limit_bytes"],
+                config.get("code", "readable"),
+            ],
             (quantised,),
             lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
         ),
