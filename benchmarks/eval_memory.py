@@ -99,7 +99,7 @@ def main() -> None:
                 f"{evaluator.name}: {arguments.tokens:,} tokens, {growth / MIB:,.0f} MiB more than before, at the peak"
             )
     if arguments.output:
-        Path(arguments.output).write_text(json.dumps({**vars(arguments), **results}, indent=1) + "\n", encoding="utf-8")
+        Path(arguments.output).write_text(json.dumps({"tokens": arguments.tokens, "stride": arguments.stride, **results}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

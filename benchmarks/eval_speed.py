@@ -142,7 +142,7 @@ def main() -> None:
         for kind in ("_s", "_cpu_s")
     }
     result = {
-        **vars(arguments),
+        **{name: value for name, value in vars(arguments).items() if name != "output"},
         "stride": STRIDE,
         "scored_targets": num_targets,
         "batch_windows": batch,

@@ -70,13 +70,7 @@ def export_run(
         ),
         Stage(
             "pack",
-            [
-                config["codec"],
-                config["model"],
-                submission,
-                config["budget"]["limit_bytes"],
-                config.get("code", "readable"),
-            ],
+            [config["codec"], config["model"], submission, config["budget"]["limit_bytes"], form],
             (quantised,),
             lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
         ),
