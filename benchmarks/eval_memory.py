@@ -99,7 +99,8 @@ def main() -> None:
                 f"{evaluator.name}: {arguments.tokens:,} tokens, {growth / MIB:,.0f} MiB more than before, at the peak"
             )
     if arguments.output:
-        Path(arguments.output).write_text(json.dumps({"tokens": arguments.tokens, "stride": arguments.stride, **results}, indent=1) + "\n", encoding="utf-8")
+        results = {"tokens": arguments.tokens, "stride": arguments.stride, **results}
+        Path(arguments.output).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
