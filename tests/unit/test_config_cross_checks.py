@@ -105,6 +105,12 @@ CASES = [
         "type eval=ladder, or ttt=none",
     ),
     ("as_run", {"quant": {}}, {"optim": {}, "quant": {}}, "type quant=int8_rows"),
+    (
+        "sparsity_stages",
+        {"sparsity": {"_target_": "golf.quant.gradual_pruning.GradualPruning", "at": 0.2, "until": 0.8, "share": 0.5}},
+        {"sparsity": {"_target_": "golf.quant.gradual_pruning.GradualPruning", "at": 0.8, "until": 0.2, "share": 0.5}},
+        "type sparsity.at=0.2 sparsity.until=0.8",
+    ),
 ]
 
 
