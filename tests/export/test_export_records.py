@@ -48,7 +48,8 @@ def test_record_is_one_file_that_trains_and_scores_alone(record, tmp_path):
     assert [step["step"] for step in alone["steps"]] == list(range(1, STEPS + 1))
     assert alone["artifact_bytes"] == artifact.stat().st_size
     net, _ = open_artifact(artifact)
-    table = prepared.tokenizer(64).byte_table()
-    scores = evaluate_plan(net.eval(), prepared.validation_tokens(64), table, build(config["eval"]), 16)
+    tokenizer = prepared.tokenizer(64)
+    tokens, plan = prepared.validation_tokens(64), build(config["eval"])
+    scores = evaluate_plan(net.eval(), tokens, tokenizer.byte_table(), plan, 16, bos_id=tokenizer.bos_id)
     printed = {score["name"]: score["bpb"] for score in alone["scores"] if score["weights"] == "artifact"}
     assert printed == pytest.approx({name: result.bpb for name, result in scores.items()}, abs=1e-9)
