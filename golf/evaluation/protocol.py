@@ -187,8 +187,7 @@ def evaluate(
         breakdown.finish(session.ledger, sum_over_ranks)
     score = session.ledger.score_by(lambda begin, end: bytes_between(tokens, byte_table, begin, end))
     coverage = session.ledger.coverage(split_targets)
-    record = session.record() if identify else {}
-    return Evaluation(score, coverage, describe_evaluator(evaluator), clock.read(), session.ledger, record)
+    return Evaluation(score, coverage, describe_evaluator(evaluator), clock.read(), session.ledger, session.record())
 
 
 def evaluate_plan(
