@@ -30,7 +30,7 @@ from golf.quant.state import QuantisedState
 from golf.report.html import write_report
 from golf.size.fit import FitLadder, Fitted, Fitting
 from golf.size.show import ladder_text
-from golf.submission.flatten import flatten
+from golf.submission.flatten import submission_text
 from golf.training.device import torch_device
 
 Config = dict[str, Any]
@@ -117,7 +117,6 @@ def climb(
     with torch.device("meta"):
         net = build(config["model"])
     loaded, tokenizer = load_file(weights), tokenizer_identity(run)
-    folder = run.data(require_train=False).folder
     known: dict[str, int] = {}
 
     def code_bytes(changed: Config) -> int:
@@ -125,7 +124,7 @@ def climb(
             return 0
         key = json.dumps([changed["quant"], changed["codec"]], sort_keys=True)
         if key not in known:
-            known[key] = len(flatten(changed, folder, tokenizer["sha256"]).encode())
+            known[key] = len(submission_text(changed).encode())
         return known[key]
 
     def score(state: QuantisedState) -> float | None:

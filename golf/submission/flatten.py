@@ -43,7 +43,13 @@ _WIDTH = 120
 
 
 def write_submission(config: dict[str, Any], path: Path) -> Path:
-    """Write a run's `train_gpt.py` (atomically). Its default data folder is the one the run's data option prepared.
+    """Write a run's `train_gpt.py` (atomically); raises what `submission_text` raises."""
+    write_atomically(Path(path), submission_text(config))
+    return Path(path)
+
+
+def submission_text(config: dict[str, Any]) -> str:
+    """What `train_gpt.py` of a run holds. Its default data folder is the one the run's data option prepared.
 
     Raises:
         UserError: something in the configuration cannot be part of one file, or the data is not there.
@@ -54,8 +60,7 @@ def write_submission(config: dict[str, Any], path: Path) -> Path:
     tokenizer = prepared.tokenizer(config["model"]["vocab_size"])
     opens = f"{type(tokenizer).__module__}.{type(tokenizer).__name__}"
     text = flatten(config, prepared.folder, tokenizer.sha256, opens)
-    write_atomically(Path(path), as_shipped(text, config.get("code", "readable")))
-    return Path(path)
+    return as_shipped(text, config.get("code", "readable"))
 
 
 def as_shipped(text: str, form: str) -> str:
