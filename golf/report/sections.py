@@ -41,6 +41,9 @@ def headline(run: RunData) -> str:
     if rung:
         stage, protocol = plain(rung.get("stage") or "scored"), plain(rung.get("protocol") or "")
         how = protocol if protocol.startswith(stage) else f"{stage} · {protocol}".strip(" ·")
+        coverage = rung.get("coverage")
+        if isinstance(coverage, dict) and coverage.get("complete") is False:
+            how += " · PARTIAL: not the whole split"
         score = f"<strong>{decimal(rung['bpb'])}</strong><span>bits per byte<br><em>{escape(how)}</em></span>"
     else:
         score = "<strong>–</strong><span>bits per byte<br><em>not there yet</em></span>"

@@ -262,3 +262,15 @@ def test_sweep_page_links_to_the_jobs_it_has(tmp_path):
     assert "1 of 2 jobs scored" in " ".join(page.text)
     assert page.tagged("img") == []
     Structure(write_sweep_report(tmp_path, []).read_text())
+
+
+def test_the_headline_says_when_a_part_of_the_split_was_scored():
+    from golf.report.collect import RunData
+    from golf.report.sections import headline
+
+    def page(complete: bool) -> str:
+        rung = {"stage": "sliding", "bpb": 1.5, "protocol": "sliding", "coverage": {"complete": complete}}
+        return headline(RunData(Path("run"), {"ladder": [rung]}))
+
+    assert "PARTIAL" in page(False)
+    assert "PARTIAL" not in page(True)
