@@ -18,6 +18,7 @@ def train(config: Any) -> float | None:
     """One job of train.py: a new run in Hydra's output folder."""
     from golf.config.job import current_job
     from golf.config.resolvers import rank
+    from golf.config.scaling import changes, rescaled
     from golf.loading import require_start
     from golf.pipeline.run_folder import RunFolder, create_run_folder, open_run_folder
     from golf.training.login import require_login
@@ -26,10 +27,15 @@ def train(config: Any) -> float | None:
     job = current_job()
     folder = _shown(job.folder)
     first = rank() == 0
-    composed = job.ablated(_plain(config))
+    as_written = _plain(config)
+    scaled = rescaled(as_written, job.overrides)
+    composed = job.ablated(scaled)
     require_login(composed["logger"])
     require_start(composed["init_from"], composed["ckpt_path"])
     resolved = resolve_config(composed, print if first else lambda line: None)
+    if first and (rescalings := changes(as_written, scaled)):
+        factor = f"hardware.step_scale={scaled['hardware']['step_scale']:g}"
+        print(f"rescaled to this hardware ({factor}; what is typed stays): {', '.join(rescalings)}", flush=True)
     if first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and (folder / "config.yaml").is_file():
         run = open_run_folder(folder)  # torchrun --max-restarts: go on
     elif first:

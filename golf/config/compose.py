@@ -14,6 +14,7 @@ from typing import Any
 
 from golf.config import resolvers
 from golf.config.ablation import ablated
+from golf.config.scaling import rescaled
 from golf.errors import UserError
 
 COMMANDS = ("train", "export", "evaluate")
@@ -86,7 +87,7 @@ class Composer:
             raise CompositionError(lines, good) from error
         with open_dict(config):
             config.pop("hydra", None)
-        return ablated(self, resolve(config), overrides)
+        return ablated(self, rescaled(resolve(config), overrides), overrides)
 
 
 def compose(

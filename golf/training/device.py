@@ -21,6 +21,9 @@ class Hardware:
     devices: processes (one per GPU; on a CPU, gloo processes). accelerator: auto | cpu | cuda | mps. compute_dtype:
     auto | bfloat16 | float32. compile: auto | true | false. micro_batch_tokens: most tokens per forward pass and
     device, 0 = what data.spans_per_step gives. threads: CPU threads per process, 0 = cores / devices.
+    relative_speed, time_scale, step_scale: how clocks and step counts follow the machine (golf/config/scaling.py).
+    rank_timeout_seconds: how long a rank may be silent or stand still (golf/training/heartbeat.py), 0 = for ever.
+    supports: the conclusions that runs on it bear.
     """
 
     devices: int = 1
@@ -29,6 +32,11 @@ class Hardware:
     compile: Literal["auto"] | bool = "auto"
     micro_batch_tokens: int = 0
     threads: int = 0
+    relative_speed: float | None = None
+    time_scale: float = 1.0
+    step_scale: float | None = None
+    rank_timeout_seconds: float = 120.0
+    supports: str = ""
 
 
 def resolve_hardware(node: dict[str, Any], say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
