@@ -168,6 +168,8 @@ class Budget:
 
     max_seconds, max_steps, max_tokens: training; reserve_seconds of max_seconds stay free after the last step;
     evaluation_seconds: scoring; limit_bytes: code + compressed model; per_rank_clock: see `BudgetClock.per_rank`.
+    target_loss: nats per validation token at which training ends, looked at every target_check_steps; unique_tokens:
+    the first so many of the training split, read again and again.
     """
 
     max_seconds: float = 600.0
@@ -177,3 +179,6 @@ class Budget:
     evaluation_seconds: float = 600.0
     limit_bytes: int = 16_000_000
     per_rank_clock: bool = False
+    target_loss: float = 0.0
+    target_check_steps: int = 125
+    unique_tokens: int = 0

@@ -134,7 +134,7 @@ def train(
     world: int = 1,
     first_step: int = 0,
     on_step: Callable[[int, Tensor], None] | None = None,
-    validate: Callable[[int], None] | None = None,
+    validate: Callable[[int], bool] | None = None,
     validate_every: int = 0,
     sparsity: Any = None,
 ) -> int:
@@ -142,6 +142,7 @@ def train(
 
     A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
     `on_step(step, loss)` gets the step's mean loss as a device tensor (reading it synchronises: the caller's choice).
+    `validate(step)` says whether training is to end there.
     """
     accumulate, step = stream.micro_steps(world), first_step
     model.train()
@@ -176,7 +177,8 @@ def train(
             on_step(step, torch.stack(losses).mean())
         if validate is not None and validate_every and step % validate_every == 0:
             clock.pause()
-            validate(step)
+            if validate(step):
+                break
             model.train()
             clock.start()
     clock.pause()

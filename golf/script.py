@@ -139,7 +139,8 @@ class ProgramRun:
             raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
         seed_everything(int(os.environ.get("SEED", program.seed)))
         net: Any = program.model()
-        stream = program.stream(Shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id))
+        paths, unique_tokens = train_shards(self.folder), program.budget.unique_tokens
+        stream = program.stream(Shards(paths, net.vocab_size, self.tokenizer.bos_id, unique_tokens))
         clock = self._clock(stream.tokens_per_step)
         net = net.to(self.device)
         if program.compile:
@@ -159,8 +160,9 @@ class ProgramRun:
             if step == self.options.steps:
                 raise StepsDone
 
-        def validate(step: int) -> None:
+        def validate(step: int) -> bool:
             self.score(net, f"step:{step}", first_only=True, suffix=self.elapsed(clock, step))
+            return self.results["scores"][-1]["nats_per_token"] <= program.budget.target_loss
 
         try:
             steps = train(
@@ -257,7 +259,8 @@ class ProgramRun:
         ledger = CalibrationLedger(self.train_seconds, self.program.budget.max_seconds)
         shards = None
         if plan.calibration.reads_training_data:
-            shards = ledger.shards(train_shards(self.folder), net.vocab_size, self.tokenizer.bos_id)
+            paths, unique_tokens = train_shards(self.folder), self.program.budget.unique_tokens
+            shards = ledger.shards(paths, net.vocab_size, self.tokenizer.bos_id, unique_tokens)
         seq_len = self.program.stream.keywords["seq_len"]
         hessians = plan.calibration.hessians(net, shards, seq_len, self.rank, self.world)
         self.say(ledger.line(len(hessians)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from golf.config.budget_checks import hardware_scales, target, unique_tokens
 from golf.config.callback_checks import monitors, starts
 from golf.config.code import to_override
 from golf.config.codec_checks import codec_package
@@ -321,6 +322,9 @@ CROSS_CHECKS: list[Callable[[Config], list[str]]] = [
     model_parts,
     qat_start,
     sparsity_stages,
+    hardware_scales,
+    target,
+    unique_tokens,
     monitors,
     starts,
 ]

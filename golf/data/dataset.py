@@ -70,7 +70,7 @@ class Dataset(Protocol):
 
     def prepare(self, say: Callable[[str], None] = print, require_train: bool = True) -> PreparedData: ...
 
-    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> TokenStream: ...
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None, unique_tokens: int = 0) -> TokenStream: ...
 
 
 class ShardedDataset:
@@ -87,9 +87,12 @@ class ShardedDataset:
         self.spans_per_step = spans_per_step
         self.order = order
 
-    def stream(self, prepared: PreparedData, vocab_size: int | None = None) -> TokenStream:
-        """The endless stream; with `vocab_size` every batch is checked for ids outside the vocabulary."""
-        shards = Shards(prepared.train_paths, vocab_size, prepared.tokenizer().bos_id)
+    def stream(self, prepared: PreparedData, vocab_size: int | None = None, unique_tokens: int = 0) -> TokenStream:
+        """The endless stream; with `vocab_size` every batch is checked for ids outside the vocabulary.
+
+        unique_tokens: of the split only the first so many, again and again; 0 = all.
+        """
+        shards = Shards(prepared.train_paths, vocab_size, prepared.tokenizer().bos_id, unique_tokens)
         return self.order(shards, self.tokens_per_step, self.seq_len, self.spans_per_step)
 
     def open_own(self, folder: Path, vocab_size: int, require_train: bool) -> PreparedData:

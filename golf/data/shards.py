@@ -91,13 +91,22 @@ class Shards:
     """Shards of one split: one stream of `len` tokens, any span by `take`, or any part of one shard by `read`.
 
     vocab_size: every token that is read is checked against it. bos_id: the token that begins a document, if known.
+    first_tokens: the stream is only so long, as if the files ended there; 0 = all of them.
     """
 
-    def __init__(self, paths: Iterable[str | Path], vocab_size: int | None = None, bos_id: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        vocab_size: int | None = None,
+        bos_id: int | None = None,
+        first_tokens: int = 0,
+    ) -> None:
         self.paths = [str(path) for path in paths]
         self.vocab_size = vocab_size
         self.bos_id = bos_id
         self.lengths = [shard_length(path) for path in self.paths]
+        if first_tokens:
+            self._shorten(first_tokens)
         self._ends = np.cumsum(self.lengths, dtype=np.int64)
         self._num_tokens = int(self._ends[-1]) if self.lengths else 0
         self._maps: tuple[tuple[int, np.ndarray], ...] = ()  # replaced as a whole: safe for a prefetching thread
@@ -106,6 +115,18 @@ class Shards:
 
     def __len__(self) -> int:
         return self._num_tokens
+
+    def _shorten(self, first_tokens: int) -> None:
+        """Forget what comes after the first tokens."""
+        if first_tokens > sum(self.lengths):
+            raise UserError(
+                f"budget.unique_tokens={first_tokens}: the training split has only {sum(self.lengths)} tokens; "
+                f"type budget.unique_tokens={sum(self.lengths)} or fetch more shards"
+            )
+        before = [sum(self.lengths[:index]) for index in range(len(self.lengths))]
+        kept = [min(length, first_tokens - start) for length, start in zip(self.lengths, before)]
+        self.lengths = [length for length in kept if length > 0]
+        self.paths = self.paths[: len(self.lengths)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": ()}
@@ -154,7 +175,7 @@ class Shards:
         for known, tokens in self._maps:
             if known == index:
                 return tokens
-        tokens = np.asarray(read_shard(self.paths[index]))
+        tokens = np.asarray(read_shard(self.paths[index]))[: self.lengths[index]]
         self._maps = ((index, tokens), *self._maps)[:OPEN_MAPS]
         return tokens
 

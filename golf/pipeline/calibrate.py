@@ -77,7 +77,8 @@ def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path, 
     if source.reads_training_data:
         prepared = run.data()
         tokenizer = prepared.tokenizer(net.vocab_size)
-        shards = ledger.shards(train_shards(prepared.folder), net.vocab_size, tokenizer.bos_id)
+        unique_tokens = run.config["budget"].get("unique_tokens", 0)
+        shards = ledger.shards(train_shards(prepared.folder), net.vocab_size, tokenizer.bos_id, unique_tokens)
     return source.hessians(net.to(device).eval(), shards, config["data"]["seq_len"])
 
 

@@ -180,6 +180,10 @@ def _result(session: Session) -> dict[str, Any]:
         "steps": session.step,
         "parameters": sum(p.numel() for p in session.net.parameters()),
         "hardware": describe_hardware(session.config["hardware"]),
+        "devices": session.world,
+        "target": statistics.get("target"),
+        "unique_tokens": len(session.stream.shards),
+        "passes": session.step * session.stream.tokens_per_step / len(session.stream.shards),
         "peak_memory_bytes": _peak_memory(session.device),
         **{name: statistics.get(name) for name in names},
     }

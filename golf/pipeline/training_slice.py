@@ -36,7 +36,8 @@ class TrainingSlice:
         self.net.to(self.device).eval()
         torch.set_num_threads(config["hardware"]["threads"])
         tokenizer = prepared.tokenizer(self.net.vocab_size)
-        shards = Shards(prepared.train_paths, self.net.vocab_size, tokenizer.bos_id)
+        unique_tokens = run.config["budget"].get("unique_tokens", 0)
+        shards = Shards(prepared.train_paths, self.net.vocab_size, tokenizer.bos_id, unique_tokens)
         require_training_shards(shards)
         seq_len = config["data"]["seq_len"]
         targets = min(tokens, len(shards) - 1) // seq_len * seq_len

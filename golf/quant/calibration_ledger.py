@@ -44,13 +44,19 @@ class CalibrationLedger:
         self.tokens_read = self.tokens_read_late = 0
         self._begun = now()
 
-    def shards(self, paths: Iterable[str | Path], vocab_size: int | None = None, bos_id: int | None = None) -> Shards:
+    def shards(
+        self,
+        paths: Iterable[str | Path],
+        vocab_size: int | None = None,
+        bos_id: int | None = None,
+        first_tokens: int = 0,
+    ) -> Shards:
         """The training shards, as a calibration may have them.
 
         Raises:
             VerificationFailed: a file of another split.
         """
-        found = LedgerShards(paths, vocab_size, bos_id)
+        found = LedgerShards(paths, vocab_size, bos_id, first_tokens)
         require_training_shards(found)
         found.ledger = self
         return found

@@ -73,6 +73,18 @@ class RunRow:
         known = [part for part in parts if part is not None]
         return sum(known) if known else None
 
+    def outcome(self) -> str | None:
+        """What a run with a target loss, or with a fixed set of tokens, came to; None for other runs."""
+        budget, target = self.config.get("budget") or {}, self.summary.get("target")
+        parts = []
+        if target:
+            best = target.get("best_loss")
+            missed = f"target {target['loss']:g} not reached" + (f" (best {best:.4f})" if best is not None else "")
+            parts.append(f"target {target['loss']:g} in {target['seconds']:,.1f} s" if target["reached"] else missed)
+        if budget.get("unique_tokens") and self.summary.get("passes") is not None:
+            parts.append(f"{self.summary['passes']:.2f} passes of {self.summary['unique_tokens']:,} tokens")
+        return ", ".join(parts) or None
+
     def record(self, price: float | None = None) -> dict[str, Any]:
         """The row as plain data. price: dollars per hour of the whole machine."""
         seconds, rung = self.seconds(), self.rung()
@@ -98,6 +110,10 @@ class RunRow:
             "steps": self.summary.get("steps"),
             "step_ms": self.summary.get("step_ms_p50"),
             "tokens_per_second": self.summary.get("tokens_per_second"),
+            "outcome": self.outcome(),
+            "target": self.summary.get("target"),
+            "unique_tokens": self.summary.get("unique_tokens"),
+            "passes": self.summary.get("passes"),
             "seconds": seconds,
             "cost_usd": seconds / 3600 * price if seconds is not None and price is not None else None,
             "rules_failed": failed,

@@ -107,11 +107,13 @@ def render(records: Sequence[dict[str, Any]]) -> list[str]:
         return ["no runs"]
     columns = ["config", "code", "experiment", "seed", "rung", "BPB", "bytes", "steps", "ms/step", "seconds"]
     price = ["$"] if any(record["cost_usd"] is not None for record in records) else []
-    rows = [[*columns, *price, "rules", "folder"], *(_cells(record, bool(price)) for record in records)]
+    outcome = ["outcome"] if any(record["outcome"] for record in records) else []
+    header = [*columns, *price, *outcome, "rules", "folder"]
+    rows = [header, *(_cells(record, bool(price), bool(outcome)) for record in records)]
     return aligned(rows, right={3, *range(5, 10 + len(price))})
 
 
-def _cells(record: dict[str, Any], priced: bool) -> list[str]:
+def _cells(record: dict[str, Any], priced: bool, with_outcome: bool) -> list[str]:
     failed = record["rules_failed"]
     return [
         record["config"][:8],
@@ -125,6 +127,7 @@ def _cells(record: dict[str, Any], priced: bool) -> list[str]:
         _number(record["step_ms"], ".1f"),
         _number(record["seconds"], ".0f"),
         *([_number(record["cost_usd"], ".2f")] if priced else []),
+        *([record["outcome"] or "-"] if with_outcome else []),
         "-" if failed is None else f"{len(failed)} failed" if failed else "none failed",
         record["folder"],
     ]

@@ -94,6 +94,7 @@ class GolfModule(LightningModule):
         score = self._ledger.score(self._bytes_N)
         values = {"val/loss": score.nats_per_token, "val/bpb": score.bpb}
         self.session.validation = {"step": self.session.step, **values}
+        self.session.statistics["validated_targets"] = score.targets
         self.log_dict({name: torch.tensor(value) for name, value in values.items()}, logger=False, sync_dist=False)
 
     def _sum_over_ranks(self, tensor: Tensor) -> Tensor:

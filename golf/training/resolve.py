@@ -12,7 +12,7 @@ from golf.training.device import resolve_hardware
 
 
 def resolve_config(config: dict[str, Any], say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Resolve hardware, compute dtype and the number of spans per step; the input is left alone.
+    """Resolve hardware, compute dtype, the spans per step and a target's checks; the input is left alone.
 
     Raises:
         UserError: an accelerator that is not here, devices that cannot share the batch, another number of ranks.
@@ -24,6 +24,8 @@ def resolve_config(config: dict[str, Any], say: Callable[[str], None] = lambda l
     if found["model"]["compute_dtype"] == asked == "auto":
         found["model"]["compute_dtype"] = found["hardware"]["compute_dtype"]
     found["data"]["spans_per_step"] = spans_per_step(found["data"], found["hardware"])
+    if found["budget"].get("target_loss") and not found["trainer"]["val_check_steps"]:
+        found["trainer"]["val_check_steps"] = found["budget"]["target_check_steps"]
     return found
 
 

@@ -122,10 +122,11 @@ def open_session(
     tokens = prepared.validation_tokens(vocab_size)
     seed_everything(config["seed"])
     net = build(config["model"])
-    stream: Any = dataset.stream(prepared, vocab_size)
+    budget = build(config["budget"])
+    unique = {"unique_tokens": budget.unique_tokens} if budget.unique_tokens else {}
+    stream: Any = dataset.stream(prepared, vocab_size, **unique)
     if config["trainer"]["overfit_batches"]:
         stream = _Repeating(stream, config["trainer"]["overfit_batches"], world)
-    budget = build(config["budget"])
     synchronise = torch.cuda.synchronize if device.type == "cuda" else None
     clock = BudgetClock(
         stream.tokens_per_step,

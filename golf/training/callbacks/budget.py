@@ -7,6 +7,7 @@ from typing import Any
 
 from golf.signals import handle_stop
 from golf.training.callbacks.base import GolfCallback
+from golf.training.target import begin_target, check_target, conclude_target
 
 
 class BudgetCallback(GolfCallback):
@@ -18,6 +19,7 @@ class BudgetCallback(GolfCallback):
         session = pl_module.session
         # Lightning has put its own handler on SIGTERM by now, and puts back what was there before when it is done.
         handle_stop(session.interrupt)
+        begin_target(session)
         if session.clock.should_stop(session.step):  # a resumed run that had used up its budget
             trainer.should_stop = True
 
@@ -40,7 +42,10 @@ class BudgetCallback(GolfCallback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.training or trainer.state.fn == "fit":
+            if check_target(pl_module.session):
+                trainer.should_stop = True
             pl_module.session.clock.start()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         pl_module.session.clock.pause()
+        conclude_target(pl_module.session)
