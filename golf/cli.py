@@ -18,7 +18,7 @@ from golf.errors import UserError
 
 # Subcommands in modules of their own, as "module:function" with function(argv) -> exit code or None.
 MODULES: dict[str, tuple[str, str]] = {
-    "doctor": ("golf.doctor:main", "the environment, and a dry run of every stage"),
+    "doctor": ("golf.doctor.command:main", "the environment, and a dry run of every stage"),
     "data": ("golf.data_commands.main:main", "download · tokenizer · retokenise · verify"),
     "conform": ("golf.interop.conform:main", "run conformance vectors against this implementation"),
     "sample": ("golf.sampling:main", "text from a packed model"),
