@@ -64,7 +64,7 @@ def test_time_training(view: View) -> None:
         return
     if not view.choices.get("ttt", "none").startswith(method):
         view.choose("ttt", method)
-    if view.choices.get("eval") not in ("ladder", "adaptive"):
+    if view.choices.get("eval") not in ("ladder", "ladder_tilted", "packed_ladder", "adaptive"):
         view.choose("eval", "ladder")
     if view.current("objective") != "ttt":
         view.set("objective", "ttt")

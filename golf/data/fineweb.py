@@ -6,6 +6,9 @@ from pathlib import Path
 from golf.data.dataset import PreparedData, ShardedDataset, check_prepared, open_folder
 from golf.data.stream import SequentialStream, TokenStream
 from golf.data.tokenizer import AUTOMATIC
+from golf.errors import UserError
+
+OFFICIAL_FOLDER = "fineweb10B_"
 
 
 class FinewebShards(ShardedDataset):
@@ -31,9 +34,24 @@ class FinewebShards(ShardedDataset):
         self.vocab_size = vocab_size
 
     def prepare(self, say: Callable[[str], None] = print, require_train: bool = True) -> PreparedData:
-        """Find and check everything; UserError names the first fault. `say` gets the reach of the overlap check."""
-        prepared = open_folder(self.folder, self.tokenizer, require_train)
+        """Find and check everything; UserError names the first fault. `say` gets the reach of the overlap check.
+
+        Raises:
+            UserError: shards, tokenizer or byte sidecar are absent (and by which command they are made), or faulty.
+        """
+        try:
+            prepared = open_folder(self.folder, self.tokenizer, require_train)
+            prepared.byte_counter()
+        except UserError as error:
+            raise UserError(f"{error}, or make it: {self.made_by()}") from error
         report = check_prepared(prepared, self.seq_len, self.vocab_size)
         if report is not None:
             say(str(report))
         return prepared
+
+    def made_by(self) -> str:
+        """The command that makes this folder with its tokenizer and, for CaseOps, its sidecar."""
+        official, variant = self.folder.name.startswith(OFFICIAL_FOLDER), self.folder.name.removeprefix(OFFICIAL_FOLDER)
+        if official:
+            return f"golf data download --variant {variant}"
+        return f"golf data retokenise docs_selected.jsonl --tokenizer <file> --out {self.folder}"

@@ -25,7 +25,8 @@ class Adaptive:
     """`ttt`: the method, from the `ttt` group. seq_len, stride, tail: of the windows, as in eval=sliding.
 
     limit_seconds: of the evaluation clock; 0 or null = only measure. over_limit: what does not fit is refused, or
-    learning ends in time ("shorten").
+    learning ends in time ("shorten"). tilt: hints towards which the scored distributions are tilted (`NgramTilt`);
+    what is learned from is the network's own loss.
     """
 
     name = "ttt"
@@ -42,6 +43,7 @@ class Adaptive:
         limit_seconds: float | None = None,
         over_limit: str = "refuse",
         max_documents: int = 0,
+        tilt: Any = None,
     ) -> None:
         if over_limit not in OVER_LIMIT:
             raise UserError(f"eval.over_limit={over_limit}: allowed are {', '.join(OVER_LIMIT)}; type {OVER_LIMIT[0]}")
@@ -55,11 +57,20 @@ class Adaptive:
         self.over_limit = over_limit
         self.by_document = bool(ttt.by_document)
         self.rescoring = "forbid" if self.by_document else self.windowing.rescoring
+        self.tilt = tilt or None
+        if self.tilt is not None:
+            self.name = "ttt_tilted"
+            if self.by_document or tail != "exact":
+                method = type(ttt).__name__
+                raise UserError(
+                    f"eval.tilt: hints follow the stream once, and {method} with eval.tail={tail} does not; "
+                    "type ttt=sgd eval.tail=exact, or eval.tilt=null"
+                )
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
         sizes = (self.batch_tokens, self.max_tokens, self.limit_seconds, self.over_limit)
-        return {self.name: Adaptive(seq_len, self.stride, self.tail, self.method, *sizes)}
+        return {self.name: Adaptive(seq_len, self.stride, self.tail, self.method, *sizes, tilt=self.tilt)}
 
     def windows(self, num_tokens: int) -> Sequence[Window]:
         return self.windowing.windows(num_tokens)
@@ -69,6 +80,8 @@ class Adaptive:
         require_trainable(session.model)
         before = {name: tensor.detach().clone() for name, tensor in session.model.state_dict().items()}
         wanted = [(parameter, parameter.requires_grad) for parameter in session.model.parameters()]
+        if self.tilt is not None:
+            session.watch(self.tilt.hints_for(session))
         try:
             if self.method.by_document:
                 self.method.run(session, self.seq_len)

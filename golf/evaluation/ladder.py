@@ -17,7 +17,7 @@ from golf.evaluation.sliding import Sliding
 class Ladder:
     """Windows of the same length (0: the length the model was trained at). `ttt`: method of the last rung, or none.
 
-    limit_seconds, over_limit: of the rung with test-time training, see `Adaptive`.
+    limit_seconds, over_limit, tilt: of the rung with test-time training, see `Adaptive`. tail, head: see `Sliding`.
     """
 
     def __init__(
@@ -31,16 +31,18 @@ class Ladder:
         limit_seconds: float | None = None,
         over_limit: str = "refuse",
         max_documents: int = 0,
+        head: str = "exact",
+        tilt: Any = None,
     ) -> None:
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
         self.max_documents = max_documents
         self.rungs: list[EvaluationPlan] = [
             Contiguous(seq_len, batch_tokens, max_tokens),
-            Sliding(seq_len, stride, tail, batch_tokens, max_tokens),
+            Sliding(seq_len, stride, tail, batch_tokens, max_tokens, head=head),
         ]
         if ttt:
             sizes = (batch_tokens, max_tokens, limit_seconds, over_limit)
-            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, *sizes))
+            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, *sizes, tilt=tilt))
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         return {name: rung for plan in self.rungs for name, rung in plan.evaluators(train_seq_len).items()}

@@ -67,6 +67,26 @@ class Tilted:
         session.score_distributions(batches, TiltingHints(session.vocabulary, session.model.vocab_size, self.strengths))
 
 
+class NgramTilt:
+    """The tilt alone, for test-time training along the stream (eval.tilt): what the hints are made of."""
+
+    def __init__(
+        self,
+        base_beta: float = 2.0,
+        agree_bonus: float = 0.1,
+        within_threshold: float = 0.25,
+        within_beta: float = 0.0,
+        word_threshold: float = 0.8,
+        word_beta: float = 0.0,
+        order_stride: int = 2,
+    ) -> None:
+        thresholds = (within_threshold, within_beta, word_threshold, word_beta)
+        self.strengths = (base_beta, agree_bonus, *thresholds, order_stride)
+
+    def hints_for(self, session: Any) -> TiltingHints:
+        return TiltingHints(session.vocabulary, session.model.vocab_size, self.strengths)
+
+
 class TiltingHints:
     """N-gram counts of the stream, and the distributions that follow from them.
 

@@ -26,8 +26,10 @@ from golf.config.undeclared import undeclared
 from golf.evaluation.protocol import evaluate_plan
 from golf.loop import seed_everything, train
 from golf.models.roles import roles_of
+from golf.quant.calibration_ledger import CalibrationLedger
 
 RECORDS = records()
+PLACES = ("attn.c_q", "mlp.fc")
 PUBLISHED_KEYS = {"folder", "bpb", "seeds", "bytes", "steps", "parameters"}
 # Logged parameters that are not stored: a frozen 768 x 8192 head that nothing reads.
 DEAD_PARAMETERS = {"0324_ternary_74m": 768 * 8192}
@@ -96,6 +98,24 @@ ADAPTERS = {
     "0423_sparse_gate_polar": ("phased", 96, 48, 1.5, True),
     "0427_lqer_sparse_gate_hp": ("phased", 80, 48, 1.8, True),
 }
+# record: codes of attention, MLP, embedding; clips in deviations (0: searched); batches of calibration; codec
+SEARCHED = ("GptqSearch", 6, 6, 8, 0, 0, 0)
+PUBLISHED_PACKING = {
+    "0325_gptq_xsa_all": (*SEARCHED, "text", "LzmaCodec"),
+    "0329_loader_full_gptq": (*SEARCHED, 64, "LzmaCodec"),
+    "0331_parallel_residual_recurrence": ("GptqSearch", 5, 5, 8, 0, 0, 0, "text", "BrotliCodec"),
+    "0401_vocab4096_mlp4": (*SEARCHED, 64, "BrotliCodec"),
+    "0404_decoupled_lanes": (*SEARCHED, 64, "BrotliCodec"),
+    "0405_sp8192_sdclip": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
+    "0409_loop35_parallel": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
+    "0413_varlen_phased_ttt": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
+    "0414_multiphase_ttt": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
+    "0416_attention_output_gate": ("Gptq", 6, 6, 7, 13, 12, 15, 64, "BrotliCodec"),
+    "0422_mlp_clip12": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
+    "0427_smear_lqer": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
+    "0427_lqer_sparse_gate_hp": ("Gptq", 6, 6, 7, 13, 11.5, 14, 16, "GroupedZpaq"),
+}
+SELF_GENERATED = {"0325_gptq_xsa_all", "0331_parallel_residual_recurrence"}
 SGD_RATES = {"0323_leaky_relu_parallel_muon": 0.002, "0406_qk5_ttt": 0.005, "0409_loop35_parallel": 0.005}
 
 
@@ -113,6 +133,31 @@ def test_records_learn_at_test_time_as_published() -> None:
     phases = [(learners[f"{name}"]["documents"], learners[name]["phases"]) for name in list(ADAPTERS)[1:3]]
     assert phases == [(2000, 1), (2000, 3)]
     assert all(composed(name)["objective"] == "ttt" for name in learners)
+
+
+def test_records_are_packed_as_published() -> None:
+    """From 25 March on: GPTQ, its bits and clips by role, what it is calibrated on, the compressor."""
+    for name in RECORDS:
+        config = composed(name)
+        assert ("calibration" in config["quant"]) == (name >= "0325"), name
+    for name, expected in PUBLISHED_PACKING.items():
+        config = composed(name)
+        plan = build(config["quant"])
+        with torch.device("meta"):
+            state = build(config["model"]).state_dict()
+        found = [
+            plan.route(f"blocks.5.{place}.weight", state[f"blocks.5.{place}.weight"], "matrix") for place in PLACES
+        ]
+        found.append(plan.route("tok_emb.weight", state["tok_emb.weight"], "embedding"))
+        formats = [getattr(treatment, "format", treatment) for treatment in found]
+        clips = [0 if type(f).__name__ != "Gptq" else f.format.clip_factor for f in found]
+        source = "text" if name in SELF_GENERATED else plan.calibration.batches
+        codec = type(build(config["codec"])).__name__
+        bits = [fmt.bits for fmt in formats]
+        assert (type(found[0]).__name__, *bits, *clips, source, codec) == expected, name
+        assert plan.route("blocks.5.attn.q_gain", state["blocks.5.attn.q_gain"], "scalar") == "float16"
+    lqer = [name for name in RECORDS if composed(name)["quant"].get("correction")]
+    assert lqer == ["0427_lqer_sparse_gate_hp", "0427_smear_lqer", "0429_smear_bosfix_3seed"]
 
 
 def test_an_override_beats_what_records_inherit() -> None:
@@ -173,7 +218,16 @@ def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: P
     assert all(0 < loss < 10 for loss in losses)
     assert net.phase == len(net.plan.phases) - 1
     weights = {**net.state_dict(), **(average.average(net) if average is not None else {})}
-    quantised = build(config["quant"]).quantise(weights, roles_of(net))
+    net.load_state_dict(weights)
+    plan, ledger = build(config["quant"]), CalibrationLedger(0.0)
+    hessians = {}
+    if plan.needs_calibration():
+        shards = ledger.shards(prepared.train_paths, 64, prepared.tokenizer(64).bos_id)
+        hessians = plan.calibration.hessians(net, shards, stream.seq_len)
+        assert (ledger.tokens_read > 0) == (record not in SELF_GENERATED)
+    quantised = plan.quantise(weights, roles_of(net), hessians)
+    unused = [note for note in quantised.notes if not note.startswith("blocks.0.attn")]  # 0331: it has no attention
+    assert unused == []
     path = tmp_path / "model.golf"
     pack(path, quantised, config["model"], {"kind": "none"}, build(config["codec"]))
     found = read_artifact(path)
@@ -185,3 +239,4 @@ def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: P
     assert all(0 < result.bpb < 20 for result in scores.values())
     learns = "_target_" in config["ttt"]
     assert (scores["ttt"].record["updates"] > 0) if learns else "ttt" not in scores
+    assert (found.quantised.tensors.keys(), again.phase) == (weights.keys(), net.phase)

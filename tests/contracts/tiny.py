@@ -13,6 +13,7 @@ from typing import Any
 from golf.config.compose import compose, conf_dir
 
 TINY_MODEL = {"num_layers": 3, "width": 32, "num_heads": 4, "num_kv_heads": 2, "vocab_size": 64}
+TINY_SMALL_NUMEL = 300  # as 65,536 at full width: between the rows of scalars and the smallest matrix of a block
 TINY_DATA = {"tokens_per_step": 128, "seq_len": 16, "spans_per_step": 2}
 # Sizes of parts: at most these, whatever the option.
 AT_MOST = {
@@ -59,6 +60,7 @@ def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
         if key in config["eval"]:
             config["eval"][key] = value
     shrink_learning(config["eval"].get("ttt") or {})
+    shrink_quantisation(config["quant"])
     config["hardware"].update(accelerator="cpu", devices=1, compile=False, compute_dtype="float32", threads=1)
     return config
 
@@ -68,6 +70,19 @@ def shrink_learning(ttt: dict[str, Any]) -> None:
     small = {"rank": 2, "chunk": 8, "batch_documents": 4, "chunk_tokens": 32, "batch_sequences": 2, "documents": 6}
     for node in (ttt, ttt.get("lora") or {}, ttt.get("sgd") or {}):
         node.update({key: value for key, value in small.items() if key in node})
+
+
+def shrink_quantisation(quant: dict[str, Any]) -> None:
+    """What is large stays large beside the matrices there are, and calibration reads a few short sequences."""
+    if quant.get("small_numel"):
+        quant["small_numel"] = TINY_SMALL_NUMEL
+    if quant.get("prune"):
+        quant["prune"]["above"] = TINY_SMALL_NUMEL
+    if isinstance(quant.get("matrix"), dict) and "group_size" in quant["matrix"]:
+        quant["matrix"]["group_size"] = AT_MOST["linear"]["group"]
+    small = {"batches": 2, "rows": 2, "sequences": 4}
+    calibration = quant.get("calibration") or {}
+    calibration.update({key: value for key, value in small.items() if key in calibration})
 
 
 def shrink_depth(model: dict[str, Any], had: int) -> None:
