@@ -2,8 +2,8 @@
 
 Experiments are written for 8×H100 and their clock. A `hardware` preset says how fast it trains as a share of that
 (`relative_speed`) and by how much it stretches the clock (`time_scale`); hence it makes
-step_scale = relative_speed · time_scale of the steps, and every value that counts steps is multiplied by it. A horizon of
-averaging h = 1/(1 - decay) is a count, too. What is typed on the command line stays as typed; a typed
+step_scale = relative_speed · time_scale of the steps, and every value that counts steps is multiplied by it. A horizon
+of averaging h = 1/(1 - decay) is a count, too. What is typed on the command line stays as typed; a typed
 `budget.max_seconds` counts against REFERENCE_SECONDS. Where steps or tokens limit a run, hardware does not change their
 number, so nothing is rescaled. Invariant: `data.tokens_per_step` is never touched.
 """

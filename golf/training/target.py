@@ -50,8 +50,9 @@ def conclude_target(session: Any) -> None:
         return
     if found["reached"]:
         session.say(
-            f"target reached: validation loss {found['reached_loss']:.4f} <= {found['loss']:g} after {found['step']:,} "
-            f"steps, {found['tokens']:,} tokens, {found['seconds']:.1f} s (looked at every {found['check_steps']} steps)"
+            f"target reached: validation loss {found['reached_loss']:.4f} <= {found['loss']:g} after "
+            f"{found['step']:,} steps, {found['tokens']:,} tokens, {found['seconds']:.1f} s "
+            f"(looked at every {found['check_steps']} steps)"
         )
         return
     best = f"best validation loss {found['best_loss']:.4f}" if found["checks"] else "no validation came to it"
