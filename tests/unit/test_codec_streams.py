@@ -1,6 +1,7 @@
 """Codecs: identity, bounds and refusals, and the options in conf/codec."""
 
 import builtins
+import resource
 from importlib import import_module
 from pathlib import Path
 
@@ -97,3 +98,21 @@ def test_a_zpaq_stream_with_a_second_block_is_refused():
     with pytest.raises(UserError, match="a second block"):
         codec.decode(data[:5] + len(rest).to_bytes(4, "little") + rest)
     assert codec.decode(data) == b"weights" * 50
+
+
+def test_a_zpaq_block_that_goes_on_and_on_is_stopped():
+    """A block says nowhere how long it becomes: 53 bytes of a megabyte, declared as 100 bytes."""
+    codec = ZpaqCodec()
+    data = codec.encode(bytes(2**20 - 4096))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with pytest.raises(UserError, match=r"damaged zpaq stream \(not 100 bytes within 0\.75 s"):
+        codec.decode(data[:1] + (100).to_bytes(4, "little") + data[5:])
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - children < 2.0  # it would take 6
+
+
+def test_zpaq_refuses_what_its_process_has_no_memory_for(monkeypatch):
+    monkeypatch.setattr("golf.codec.zpaq_codec.ZPAQ_MOST_BYTES", 100)
+    with pytest.raises(UserError, match="at most 100 bytes: type codec=brotli"):
+        ZpaqCodec().encode(bytes(101))
+    with pytest.raises(UserError, match="longer than"):
+        ZpaqCodec().decode(bytes([5]) + (101).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"x")
