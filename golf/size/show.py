@@ -49,7 +49,8 @@ def training_text(training: Mapping[str, Any]) -> list[str]:
     if training["steps"] is not None:
         known.append(f"{training['steps']:,} steps, {training['tokens']:,} tokens")
     if training["seconds"] is not None:
-        known.append(f"{training['seconds']:,.0f} s ({training['step_ms']:.1f} ms per step)")
+        each = "" if training["step_ms"] is None else f" ({training['step_ms']:.1f} ms per step)"
+        known.append(f"{training['seconds']:,.0f} s{each}")
     if training["cost"] is not None:
         known.append(f"${training['cost']:.2f}")
     text = ", ".join(known) or "steps unknown"

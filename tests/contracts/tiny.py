@@ -61,6 +61,8 @@ def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
             config["eval"][key] = value
     shrink_learning(config["eval"].get("ttt") or {})
     shrink_quantisation(config["quant"])
+    if isinstance(config["codec"].get("level"), int):
+        config["codec"]["level"] = 1  # the memory that the highest levels ask for takes longer than the packing
     config["hardware"].update(accelerator="cpu", devices=1, compile=False, compute_dtype="float32", threads=1)
     return config
 
@@ -80,7 +82,7 @@ def shrink_quantisation(quant: dict[str, Any]) -> None:
         quant["prune"]["above"] = TINY_SMALL_NUMEL
     if isinstance(quant.get("matrix"), dict) and "group_size" in quant["matrix"]:
         quant["matrix"]["group_size"] = AT_MOST["linear"]["group"]
-    small = {"batches": 2, "rows": 2, "sequences": 4}
+    small = {"batches": 2, "rows": 2, "sequences": 2}
     calibration = quant.get("calibration") or {}
     calibration.update({key: value for key, value in small.items() if key in calibration})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from golf.data.caseops import CASE_OPERATORS
 from golf.data.fineweb import FinewebShards
 from golf.data.overlap import check_overlap
 from golf.data.sentencepiece_training import train_sentencepiece
@@ -69,6 +70,26 @@ def test_shards_of_a_smaller_vocabulary_are_noticed(folder: Path, tmp_path: Path
     write_shard(folder / VALIDATION, documents(1, 60))
     with pytest.raises(UserError, match=r"uses no id above 259.*tokenizer\.path="):
         fineweb(folder, tokenizer=str(tmp_path / "big.model"), vocab_size=600).prepare()
+
+
+def test_what_is_absent_names_the_command_that_makes_it(folder: Path, tmp_path: Path) -> None:
+    caseops = tmp_path / "datasets" / "fineweb10B_sp8192_lossless_caps_caseops_v1_reserved"
+    make = r"make it: golf data download --variant sp8192_lossless_caps_caseops_v1_reserved$"
+    with pytest.raises(UserError, match=f"does not exist.*{make}"):
+        fineweb(caseops).prepare()
+    caseops.mkdir(parents=True)
+    for name in (TRAIN, VALIDATION):
+        shutil.copy(folder / name, caseops / name)
+    with pytest.raises(UserError, match=f"no tokenizer in .*{make}"):
+        fineweb(caseops).prepare()
+    words = [f"\ue001w{number:x} \ue002y{number * 7:x}" for number in range(3000)]
+    model = train_sentencepiece(words, 560, user_defined_symbols=list(CASE_OPERATORS))
+    (caseops / "tokenizer.model").write_bytes(model)
+    with pytest.raises(UserError, match=f"is CaseOps text, its bytes are in .*fineweb_val_bytes_000000.bin.*{make}"):
+        fineweb(caseops, vocab_size=560).prepare()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"make it: golf data retokenise docs_selected\.jsonl --tokenizer <file> --out"):
+        fineweb(folder).prepare()
 
 
 @pytest.mark.parametrize("make", [shutil.copy, os.link, os.symlink])

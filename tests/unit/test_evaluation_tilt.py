@@ -1,15 +1,21 @@
 """Hints come from the past only, and a tilted distribution still sums to one."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from golf.data.bytes import ByteTable, uniform_byte_table
+from golf.errors import UserError
+from golf.evaluation.adaptive import Adaptive
 from golf.evaluation.ledger import LedgerError
 from golf.evaluation.protocol import evaluate, evaluate_plan
 from golf.evaluation.tilt import NO_HINT, FollowerCounts, NgramHints, tilted_nll
-from golf.evaluation.tilted import Tilted, TiltingHints
+from golf.evaluation.tilted import NgramTilt, Tilted, TiltingHints
+from golf.ttt.lora import LoraTtt
+from golf.ttt.sgd import SgdTtt
 
 VOCAB = 12
 
@@ -132,3 +138,55 @@ def test_a_distribution_with_another_mass_is_refused(stream, monkeypatch):
     monkeypatch.setattr(TiltingHints, "change", lambda self, log_p, hints: log_p * float("nan"))
     with pytest.raises(LedgerError, match="add up to nan"):
         tilted(stream)
+
+
+# -- in test-time training ---------------------------------------------------------------------------------------------
+class LearningUnigram(Unigram):
+    """`Unigram` as test-time training wants it."""
+
+    roles: ClassVar = {"z": "table"}
+
+
+def learning(stream, rate, tilt, **options):
+    tokens, table = np.array(stream, np.uint16), uniform_byte_table(VOCAB)
+    method = SgdTtt(chunk_tokens=68, learning_rate=rate, epochs=1)
+    evaluators = Adaptive(34, 8, ttt=method, batch_tokens=100, tilt=tilt).evaluators(34)
+    (evaluator,) = evaluators.values()
+    return evaluator.name, evaluate(LearningUnigram(), tokens, table, evaluator, "cpu", 100, **options)
+
+
+def test_a_tilt_changes_scores_and_not_what_is_learned(stream):
+    """The tilted scores of a learning network: the formula on what it scores without the tilt."""
+    name, plain = learning(stream, 0.5, None)
+    tilted_name, found = learning(stream, 0.5, NgramTilt())
+    assert (name, tilted_name) == ("ttt", "ttt_tilted")
+    assert found.record["updates"] == plain.record["updates"] > 0
+    targets = np.array(stream[1 : plain.score.targets + 1])
+    table = uniform_byte_table(VOCAB)
+    counts = NgramHints(table.leading_space, table.boundary)
+    hints, betas = counts.hints(stream[: len(targets) + 1])
+    hit = hints[1:] == targets
+    log_p = -plain.ledger.nats_N[hit]
+    expected = -log_p + np.log1p(np.exp(log_p) * np.expm1(betas[1:][hit])) - betas[1:][hit]
+    assert hit.sum() > 50
+    np.testing.assert_allclose(found.ledger.nats_N[hit], expected, atol=1e-6)
+    without = hints[1:] == NO_HINT
+    np.testing.assert_allclose(found.ledger.nats_N[without], plain.ledger.nats_N[without], atol=1e-6)
+
+
+def test_a_tilt_goes_along_the_stream_once(stream):
+    with pytest.raises(UserError, match=r"hints follow the stream once, and LoraTtt.*type ttt=sgd"):
+        Adaptive(34, 8, ttt=LoraTtt(), tilt=NgramTilt())
+    with pytest.raises(UserError, match=r"eval\.tail=rescored does not; type ttt=sgd eval\.tail=exact"):
+        Adaptive(34, 8, "rescored", SgdTtt(), tilt=NgramTilt())
+
+
+def test_a_target_that_was_shown_is_not_scored(stream):
+    class Backwards(Tilted):
+        def run(self, session):
+            batches = list(session.batches(self.windows(session.num_targets + 1)))[::-1]
+            session.score_distributions(batches, TiltingHints(None, VOCAB, self.strengths))
+
+    tokens, table = np.array(stream, np.uint16), uniform_byte_table(VOCAB)
+    with pytest.raises(LedgerError, match="is scored after its token was shown"):
+        evaluate(Unigram(), tokens, table, Backwards(34, 8), "cpu", 100)
