@@ -43,12 +43,12 @@ _WIDTH = 120
 
 
 def write_submission(config: dict[str, Any], path: Path) -> Path:
-    """Write a run's `train_gpt.py` (atomically); raises what `submission_text` raises."""
-    write_atomically(Path(path), submission_text(config))
+    """Write a run's `train_gpt.py` (atomically); raises what `submission_bytes` raises."""
+    write_atomically(Path(path), submission_bytes(config))
     return Path(path)
 
 
-def submission_text(config: dict[str, Any]) -> str:
+def submission_bytes(config: dict[str, Any]) -> bytes:
     """What `train_gpt.py` of a run holds. Its default data folder is the one the run's data option prepared.
 
     Raises:
@@ -63,11 +63,11 @@ def submission_text(config: dict[str, Any]) -> str:
     return as_shipped(text, config.get("code", "readable"))
 
 
-def as_shipped(text: str, form: str) -> str:
+def as_shipped(text: str, form: str) -> bytes:
     """A program in one of its two forms, `readable` or `packed`."""
     if form not in FORMS:
         raise UserError(f"code={form} is not known: type code=readable or code=packed")
-    return text if form == "readable" else packed(text)
+    return text.encode() if form == "readable" else packed(text)
 
 
 def flatten(
@@ -94,8 +94,8 @@ def whole_program(
     config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
 ) -> str:
     """Every definition that is referred to, whole, with the configuration and the start at the end."""
-    folder = data_folder or config["data"]["folder"]
-    if config["data"]["tokenizer"] == "bytes":
+    folder = data_folder or config["data"].get("folder", "")
+    if config["data"].get("tokenizer") == "bytes":
         tokenizer_class = ""
     expression, imports = program_expression(config, folder, tokenizer_sha256, tokenizer_class)
     own = user_modules(module for module, _ in imports)
