@@ -142,7 +142,7 @@ def program_expression(
         "codec": config["codec"],
         "evaluation": config["eval"],
         "data_folder": relative_folder(data_folder),
-        "tokenizer": relative_tokenizer(data["tokenizer"]),
+        "tokenizer": relative_tokenizer(data.get("tokenizer", "auto")),
         "tokenizer_sha256": tokenizer_sha256,
         "accelerator": hardware["accelerator"],
         "compile": hardware["compile"],
