@@ -73,6 +73,11 @@ class BudgetClock:
             self._used += self.now() - self._started
             self._started = None
 
+    @property
+    def running(self) -> bool:
+        """Whether time counts."""
+        return self._started is not None
+
     def read(self) -> float:
         """Seconds of training on this rank's own clock."""
         return self._used + (self.now() - self._started if self._started is not None else 0.0)

@@ -10,6 +10,10 @@ class GolfError(Exception):
     exit_code = 1
 
 
+class RankLost(GolfError):
+    """Another rank of a run has gone; said once on every node."""
+
+
 class UserError(GolfError):
     """The input is wrong: the message says what was wrong, what is allowed and what to type."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from golf.config import resolvers
-from golf.errors import GolfError, Interrupted, UserError
+from golf.errors import GolfError, Interrupted, RankLost, UserError
 from golf.files import DISK_ERRORS, disk_error
 from golf.signals import stop_with
 
@@ -29,8 +28,9 @@ resolvers.register()
 
 
 def report(error: GolfError | Interrupted) -> int:
-    """Prints an error, each of its lines with golf's prefix, on rank 0; returns the exit code."""
-    if resolvers.rank() == 0:
+    """Prints an error, each of its lines with golf's prefix, on rank 0 (a lost rank: on every node); the exit code."""
+    on_node = isinstance(error, RankLost) and os.environ.get("LOCAL_RANK") == "0"
+    if resolvers.rank() == 0 or on_node:
         for line in str(error).splitlines() or [type(error).__name__]:
             print(f"golf: {line}", file=sys.stderr, flush=True)
     return error.exit_code
@@ -87,12 +87,14 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
     sys.argv[1:] = argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to `guard` instead of being worded by Hydra
     try:
+        if arguments.multirun:
+            return _sweep(name, function)
         _hydra_main(name, function)
     except (HydraException, OmegaConfBaseException) as error:
         from golf.config.compose import one_line
 
         raise UserError(one_line(error)) from error
-    return _sweep_exit_code() if arguments.multirun else 0
+    return 0
 
 
 def _with_parts(name: str, argv: list[str], arguments: argparse.Namespace) -> list[str]:
@@ -104,9 +106,21 @@ def _with_parts(name: str, argv: list[str], arguments: argparse.Namespace) -> li
     return [*argv, *found[len(arguments.overrides) :]]
 
 
-def _sweep_exit_code() -> int:
+def _sweep(name: str, function: Function | str) -> int:
+    """All jobs; the exit code is that of the worst. What stops the sweep itself says how to go on with it."""
+    from golf.config.multirun import engines
     from golf.config.sweep_table import SweepTable
 
+    engines.register()
+    SweepTable.exit_code, SweepTable.again, SweepTable.folder = 0, "", None
+    try:
+        _hydra_main(name, function)
+    except BaseException:
+        if SweepTable.again and resolvers.rank() == 0:
+            print(
+                f"golf: finished jobs are kept; go on with the sweep: {SweepTable.again}", file=sys.stderr, flush=True
+            )
+        raise
     return SweepTable.exit_code
 
 
@@ -137,8 +151,14 @@ def run_job(config: Any, function: Function | str) -> Any:
 
 
 def _run_sweep_job(config: Any, function: Function | str) -> Any:
-    from golf.config.sweep_table import WORST, record_job
+    from golf.config.job import current_job
+    from golf.config.multirun.records import WORST, finished, usable
+    from golf.config.sweep_table import record_job
 
+    job = current_job()
+    if (record := finished(job.folder, job.overrides)) is not None:
+        print(f"job in {job.folder.name} is finished already", flush=True)
+        return record["objective"]
     started, outcome, message, code = time.monotonic(), None, "", 0
     try:
         outcome = _load(function)(config)
@@ -149,8 +169,7 @@ def _run_sweep_job(config: Any, function: Function | str) -> Any:
         traceback.print_exc()
     if resolvers.rank() == 0:
         record_job(config, outcome, time.monotonic() - started, message, code)
-    usable = isinstance(outcome, int | float) and math.isfinite(outcome)
-    return outcome if usable or (outcome is None and not code) else WORST
+    return outcome if usable(outcome) or (outcome is None and not code) else WORST
 
 
 def _load(function: Function | str) -> Function:

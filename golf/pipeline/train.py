@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from golf.config.build import build
-from golf.errors import GolfError, UserError
+from golf.errors import RankLost, UserError
 from golf.pipeline.run_folder import RunFolder, speaker
 from golf.training.callbacks.base import GolfCallback, Together
 from golf.training.callbacks.budget import BudgetCallback
@@ -21,9 +21,12 @@ from golf.training.callbacks.sparsity import SparsityCallback
 from golf.training.checkpointing import find_checkpoint, load_weights, read_checkpoint, save_weights
 from golf.training.datamodule import GolfDataModule
 from golf.training.device import describe_hardware, peak_flops, torch_device
+from golf.training.heartbeat import HeartbeatCallback
 from golf.training.loggers import JsonLinesLogger, cut_metrics
 from golf.training.module import GolfModule
 from golf.training.session import Session, open_session
+
+PEER_WORDS = ("gloo", "nccl", "closed by peer")  # in errors of collectives
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -76,27 +79,33 @@ def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
     """Fit, then leave the process group; a rank that has gone is one line here, and the launcher names it.
 
     Raises:
-        GolfError: another rank has died.
+        RankLost: another rank has died.
     """
+    finished = False
     try:
         _fit(session, loggers)
         if session.world > 1:
             dist.barrier()
             dist.destroy_process_group()
+        finished = True
     except RuntimeError as error:
-        if session.world > 1 and any(word in str(error).lower() for word in ("gloo", "nccl", "closed by peer")):
+        about_ranks = isinstance(error, dist.DistError) or any(word in str(error).lower() for word in PEER_WORDS)
+        if session.world > 1 and about_ranks:
             reason = str(error).strip().splitlines()[0][:160]
-            raise GolfError(
+            raise RankLost(
                 f"rank {session.rank} has lost another rank at step {session.step} ({reason}): "
                 f"go on from the last checkpoint with python train.py run={session.folder}"
             ) from error
         raise
+    finally:
+        if session.heartbeat is not None:
+            session.heartbeat.stop(finished)
 
 
 def build_callbacks(nodes: dict[str, Any]) -> list[Any]:
     """Golf's callbacks as one, then the others in their order; what no run can do without is always among them."""
     built = [build(node) for node in nodes.values() if node and "_target_" in node]
-    built += [RestoreCallback(), SparsityCallback()]
+    built += [RestoreCallback(), SparsityCallback(), HeartbeatCallback()]
     if not any(isinstance(callback, BudgetCallback) for callback in built):
         built.append(BudgetCallback())
     own = [callback for callback in built if isinstance(callback, GolfCallback)]

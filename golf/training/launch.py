@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from golf.errors import GolfError, Interrupted
 
 SAID = (2, 3, 4, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit codes of ranks that have said why
+RANK_LOST = 75  # as in golf.training.heartbeat: said why, and which other rank is to blame
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +49,8 @@ def verdict(exit_codes: Mapping[int, int], folder: str) -> int:
     Raises:
         GolfError: the rank to blame has not said why: killed, or ended by a bug.
     """
+    if RANK_LOST in exit_codes.values():
+        return 1
     killed = [rank for rank, code in exit_codes.items() if code < 0 and code != -signal.SIGTERM]
     said = [code for code in exit_codes.values() if code in SAID]
     if said and not killed:

@@ -67,6 +67,8 @@ class Session:
     statistics: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, Any] = field(default_factory=dict)  # scheduled values of the current step
+    waiting: bool = False  # this rank has done its part of the step and needs the others'
+    heartbeat: Any = None
 
     def averaged(self) -> dict[str, Tensor]:
         """The average of the weights, with the zeros that a sparse network has."""

@@ -42,11 +42,14 @@ class GolfDDP(DDPStrategy):
 
         def closure_and_average() -> Any:
             loss = closure()
-            module: Any = self.lightning_module
+            module.session.waiting = True
             average_gradients(module.net, optimizer, self.world_size)
             return loss
 
-        return super().optimizer_step(optimizer, closure_and_average, model, **arguments)
+        module: Any = self.lightning_module
+        done = super().optimizer_step(optimizer, closure_and_average, model, **arguments)
+        module.session.waiting = False
+        return done
 
 
 def remove_sigterm_broadcast() -> None:

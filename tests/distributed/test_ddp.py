@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "integration"))
 
 from warm import TINY, Warm  # noqa: E402
+
+from golf.training.heartbeat import RANK_LOST  # noqa: E402
 
 # The orthogonalisation in bfloat16 would turn the last bit of a sum into the third digit of a loss.
 EXACT = ("through=train", "data.spans_per_step=4", "optim.newton_schulz_dtype=float32")
@@ -100,6 +103,40 @@ def test_a_request_to_stop_that_only_one_rank_gets_stops_all(warm):
     assert f"after step {int(newest.name.split('_')[1])};" in said
 
 
+def test_a_stopped_rank_ends_the_run_with_its_number(warm):
+    """SIGSTOP to the second rank: the first one waits in a collective, and still says so and ends within seconds."""
+    run = warm.folder / "stopped_rank"
+    endless = ("budget=unlimited", "budget.max_steps=0", "through=train", "hardware.rank_timeout_seconds=3")
+    ranks = start_two(warm, run, *endless)
+    wait_for(run / "metrics.jsonl", '"step": 6')
+    os.kill(ranks[1].pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    try:
+        code, said = ranks[0].wait()
+        assert time.monotonic() - stopped < 30
+    finally:
+        os.kill(ranks[1].pid, signal.SIGKILL)
+    assert code == RANK_LOST, said
+    assert re.search(
+        r"^golf: rank 1 has been silent for \d+ s after step \d+ \(stopped, or .* is gone\); all", said, re.M
+    )
+    assert f"go on from the last checkpoint with python train.py run={run.name}" in said
+    assert "Traceback" not in said
+    assert "rank 1 has been silent" in (run / "log.txt").read_text()
+
+
+def test_a_rank_that_stands_still_ends_the_run_with_its_number(warm):
+    """The second rank beats but does no step: all ranks end, and both the rank and its step are named."""
+    run = warm.folder / "slow_rank"
+    endless = ("budget=unlimited", "budget.max_steps=0", "through=train", "hardware.rank_timeout_seconds=3")
+    begun = time.monotonic()
+    ranks = start_two(warm, run, *endless, "+callbacks.slow._target_=slow_rank.SlowRank", "+callbacks.slow.after=3")
+    (first, said), (second, _) = [rank.wait() for rank in ranks]
+    assert time.monotonic() - begun < 90
+    assert (first, second) == (RANK_LOST, RANK_LOST), said
+    assert re.search(r"^golf: rank 1 has stood still for \d+ s after step 3; all ranks end", said, re.M), said
+
+
 def test_a_run_on_two_devices_survives_the_death_of_a_rank_and_a_sigterm(tmp_path):
     """The real command: it names a killed rank within 60 s, is resumed, and stops on SIGTERM with a checkpoint."""
     run = tmp_path / "run"
@@ -165,18 +202,38 @@ def wait_for_steps(run: Path, beyond: int, seconds: float = 90.0) -> None:
 
 
 def test_torchrun_by_hand(tmp_path):
-    """Two nodes' agents on this machine, and without a folder to agree on, one line that says so."""
-    port = free_port()
-    options = [*TINY, f"data.folder={tmp_path}/data", "hardware.devices=2", "through=train", "budget.max_steps=4"]
-    agents = []
+    """Two nodes' agents on this machine: SIGTERM to one of them ends both nodes with a checkpoint, the same command
+    with run=<folder> goes on from there, and a rank killed on one node is missed on the other within seconds."""
+    run = tmp_path / "run"
+    options = [*TINY, f"data.folder={tmp_path}/data", "hardware.devices=2", "through=train", f"hydra.run.dir={run}"]
+    agents = two_nodes(tmp_path, *options, "budget=unlimited", "budget.max_steps=0", "hardware.rank_timeout_seconds=5")
+    wait_for(run / "metrics.jsonl", '"step": 6')
+    agents[1].send_signal(signal.SIGTERM)
+    said = [agent.communicate(timeout=120)[0] for agent in agents]
+    assert all(agent.returncode for agent in agents)
+    stopped_at = int(re.search(r"golf: stopped by SIGTERM after step (\d+)", said[0])[1])
+    assert (run / "checkpoints" / "latest").read_text().split() == [f"step_{stopped_at:08d}"]
+
+    agents = two_nodes(tmp_path, f"run={run}")
+    wait_for(run / "log.txt", f"going on from step {stopped_at}")
+    wait_for_steps(run, beyond=stopped_at)
+    os.kill(rank_of(agents[1].pid, 1), signal.SIGKILL)
+    killed = time.monotonic()
+    said = [agent.communicate(timeout=120)[0] for agent in agents]
+    assert time.monotonic() - killed < 60
+    assert all(agent.returncode for agent in agents)
+    assert re.search(r"^golf: rank (0 has lost another rank|1 has been silent)", said[0], re.M), said[0]
+    assert max(line["step"] for line in metrics(run)) > stopped_at
+
+
+def two_nodes(folder: Path, *options: str) -> list:
+    """train.py under the agents of two nodes with one rank each."""
+    port, agents = free_port(), []
     for node in (0, 1):
         torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--node-rank={node}"]
         torchrun += ["--master-addr=127.0.0.1", f"--master-port={port}", str(REPOSITORY / "train.py")]
-        agents.append(begin([sys.executable, *torchrun, *options, f"hydra.run.dir={tmp_path}/run"], tmp_path))
-    for agent in agents:
-        said, _ = agent.communicate(timeout=120)
-        assert agent.returncode == 0, said
-    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+        agents.append(begin([sys.executable, *torchrun, *options], folder))
+    return agents
 
 
 @pytest.mark.parametrize(
