@@ -6,6 +6,7 @@
 
 with the row scales s fixed beforehand (records from 2026-03-25 on). Columns go in blocks of 128; what follows a block
 is updated once per block: the same numbers, as matrix products. Columns that no input ever reached become zero.
+A weight that is exactly zero (pruned) keeps code 0, q_j = 0 whatever it was to make up for, and hands all of that on.
 Invariant: a result depends on weight, Hessian and settings alone; where a Hessian has no Cholesky factor, damping
 grows tenfold twice, then the matrix is rounded to nearest, and `notes` says so.
 Legend: N matrices, K candidates of scales, R rows, C columns.
@@ -84,8 +85,9 @@ def factor_hessian(
 def solve_codes(
     weight_NRC: Tensor, upper_NCC: Tensor, scale_NR: Tensor, code_min: int, code_max: int, block: int = 128
 ) -> Tensor:
-    """Codes [N, R, C] as float32; columns in the order of U. Scales of zero give codes of zero."""
+    """Codes [N, R, C] as float32; columns in the order of U. Scales of zero give codes of zero, as do zeros."""
     rest_NCR = weight_NRC.transpose(1, 2).contiguous().clone()  # columns are contiguous
+    zero_NCR = rest_NCR == 0
     codes_NCR = torch.empty_like(rest_NCR)
     divisor_NR = torch.where(scale_NR > 0, scale_NR, torch.ones_like(scale_NR))
     columns = rest_NCR.shape[1]
@@ -96,7 +98,7 @@ def solve_codes(
             here = start + j
             column_NR = block_NBR[:, j]
             code_NR = torch.round(column_NR / divisor_NR).clamp_(code_min, code_max)
-            codes_NCR[:, here] = code_NR
+            codes_NCR[:, here] = code_NR.masked_fill_(zero_NCR[:, here], 0.0)
             error_NR = (column_NR - code_NR * scale_NR) / upper_NCC[:, here, here, None]
             errors_NBR[:, j] = error_NR
             if here + 1 < end:

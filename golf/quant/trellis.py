@@ -136,7 +136,7 @@ class TrellisQuantiser:
         sample, importance = x_RC[::every], None if importance_RC is None else importance_RC[::every]
         bits = value_bits(torch.round(sample).clamp(-250, 250))
         for _ in range(RATE_ROUNDS):
-            bits = value_bits(self.search.rows(sample, bits, importance))
+            bits = value_bits(self.search.rows(sample, bits, importance, pruned_places(sample)))
         return bits
 
     def rows_together(self, columns: int, device: torch.device) -> int:
@@ -149,7 +149,7 @@ class TrellisQuantiser:
         """Values of rows in units of the value step."""
         bits = self.rates(x_RC)
         pieces = x_RC.split(self.rows_together(x_RC.shape[1], x_RC.device))
-        return torch.cat([self.search.rows(piece, bits) for piece in pieces])
+        return torch.cat([self.search.rows(piece, bits, None, pruned_places(piece)) for piece in pieces])
 
     def stored(self, values_RC: Tensor, scale_R: Tensor, weights: Sequence[Tensor]) -> list[TrellisTensor]:
         """What a plan keeps of matrices whose rows were quantised one after the other."""
@@ -161,6 +161,12 @@ class TrellisQuantiser:
             TrellisTensor(code.clone(), scale.clone(), self.states, dtype, self.trellis)
             for code, scale in zip(codes, scales)
         ]
+
+
+def pruned_places(x: Tensor) -> Tensor | None:
+    """Where weights are exactly zero, and so stay; None if nowhere."""
+    zero = x == 0
+    return zero if bool(zero.any()) else None
 
 
 def stacked_matrices(names: Sequence[str], weights: Sequence[Tensor]) -> Tensor:

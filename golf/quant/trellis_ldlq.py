@@ -8,6 +8,7 @@ the columns W decided so far, in units of the row's step, and "rest" the columns
 
 The trellis runs along the columns, all rows in parallel; after each block its best walk so far says what e is. Where a
 later block changes the walk's last `revised` columns, the difference is fed back too.
+A weight that is exactly zero (pruned) keeps value 0 and hands on what it was to make up for.
 Invariant: a Hessian that is a multiple of the identity gives the codes of the plain search. A matrix without a usable
 Hessian is quantised without feedback, and `notes` says so.
 Legend: N matrices, R rows, C columns, B columns of a block, W columns whose errors are fed back.
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from golf.errors import UserError
 from golf.quant.gptq import HessianFactor, factor_hessian
-from golf.quant.trellis import TrellisQuantiser, TrellisTensor, best_scales, stacked_matrices
+from golf.quant.trellis import TrellisQuantiser, TrellisTensor, best_scales, pruned_places, stacked_matrices
 from golf.quant.trellis_search import Survivors
 
 
@@ -137,13 +138,15 @@ class TrellisLdlq(TrellisQuantiser):
     def values(self, x_NRC: Tensor, upper_NCC: Tensor, importance_NC: Tensor, bits: Tensor) -> Tensor:
         """Values [N, R, C] of scaled weights."""
         N, R, C = x_NRC.shape
+        zero_NRC = pruned_places(x_NRC)
         x_NRC = x_NRC.clone()
         fed_NRC = x_NRC.clone()  # what the feedback so far took a column's value for: before any, its target
         survivors = Survivors(self.search, N * R, C, x_NRC.device)
         for start in range(0, C, self.block):
             end, first = min(start + self.block, C), max(0, start - self.revised)
             importance_RB = importance_NC[:N, start:end].repeat_interleave(R, dim=0)
-            survivors.advance(x_NRC[:, :, start:end].reshape(N * R, -1), bits, importance_RB)
+            zero_RB = None if zero_NRC is None else zero_NRC[:, :, start:end].reshape(N * R, -1)
+            survivors.advance(x_NRC[:, :, start:end].reshape(N * R, -1), bits, importance_RB, zero_RB)
             if end == C:
                 break
             found_NRW = survivors.values(first).reshape(N, R, -1).float()

@@ -6,6 +6,7 @@ A row's values v minimise, over the walks of a trellis (golf/quant/trellis_state
 
 Each column costs a handful of elementwise operations on [states, rows]; memory is one bit of choice (a byte) per state,
 row and column. Invariant: the result is the best walk there is, among the two values nearest to x in each subset.
+Places that have to be zero (pruned weights) are so in every result.
 Legend: S states, C columns, R rows.
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from golf.quant.trellis_states import next_states
 
+NOT_ZERO_COST = 1e6  # per place that has to be zero; the walk that stays in state 0 never pays it
 VALUE_MAX = 254  # of 2 · code + z0 with int8 codes, kept symmetric
 
 
@@ -42,8 +44,13 @@ class TrellisSearch:
         self.previous = torch.tensor([[s for s, _ in pair] for pair in arrivals]).t().contiguous()
         self.subset = torch.tensor([[2 * z + (s & 1) for s, z in pair] for pair in arrivals]).t().contiguous()
 
-    def branches(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """For each of the four subsets, the best value at every place and its cost: [4, C, R] each."""
+    def branches(
+        self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None, zero_RC: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """For each of the four subsets, the best value at every place and its cost: [4, C, R] each.
+
+        Where `zero_RC` is true, the value has to be 0, which the first subset alone has.
+        """
         x_CR = x_RC.t().contiguous()
         weight_CR = None if importance_RC is None else importance_RC.t()
         values, costs = [], []
@@ -58,13 +65,21 @@ class TrellisSearch:
             better = pair[1] < pair[0]
             values.append(torch.where(better, inner, near).to(torch.int16))
             costs.append(torch.minimum(*pair))
+        if zero_RC is not None:
+            zero_CR = zero_RC.t()
+            values[0].masked_fill_(zero_CR, 0)
+            costs[0].masked_fill_(zero_CR, 0.0)  # the same for all walks
+            for cost_CR in costs[1:]:
+                cost_CR.masked_fill_(zero_CR, NOT_ZERO_COST)
         return torch.stack(values), torch.stack(costs)
 
-    def rows(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> Tensor:
+    def rows(
+        self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None, zero_RC: Tensor | None = None
+    ) -> Tensor:
         """Best values [R, C] of rows in units of the value step, int16; `bits` of each value from `value_bits`."""
         rows, columns = x_RC.shape
         survivors = Survivors(self, rows, columns, x_RC.device)
-        survivors.advance(x_RC, bits, importance_RC)
+        survivors.advance(x_RC, bits, importance_RC, zero_RC)
         return survivors.values(0)
 
 
@@ -79,9 +94,11 @@ class Survivors:
         self.turned_CSR = torch.empty((columns, search.states, rows), dtype=torch.bool, device=device)
         self.branch_values = torch.empty((4, columns, rows), dtype=torch.int16, device=device)
 
-    def advance(self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None) -> None:
+    def advance(
+        self, x_RC: Tensor, bits: Tensor, importance_RC: Tensor | None = None, zero_RC: Tensor | None = None
+    ) -> None:
         """Go on over the next columns."""
-        values, costs = self.search.branches(x_RC, bits, importance_RC)
+        values, costs = self.search.branches(x_RC, bits, importance_RC, zero_RC)
         columns = x_RC.shape[1]
         self.branch_values[:, self.done : self.done + columns] = values
         cost, (stay, turn, step) = self.cost_SR, torch.empty((3, *self.cost_SR.shape), device=x_RC.device)

@@ -1,5 +1,7 @@
 """GPTQ against a column-by-column oracle in float64, its scale rules, and what it does with useless Hessians."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,9 @@ from golf.quant.clip import ClipSearch
 from golf.quant.formats import deviation_rows
 from golf.quant.gptq import Gptq, factor_hessian
 from golf.quant.gptq_search import GptqSearch
+from golf.quant.gradual_pruning import zero_smallest
+from golf.quant.plan import QuantPlan
+from golf.quant.prune import MagnitudePruning
 from golf.quant.rtn import quantise_rows
 
 
@@ -166,3 +171,36 @@ def test_results_are_stored_in_the_dtype_of_the_weight():
     assert stored.dequantise().dtype == torch.bfloat16
     assert stored.format == deviation_rows(6, 12.85)
     assert Gptq().payload_bytes((24, 40)) == 24 * 40 + 48
+
+
+def pruned_problem(share):
+    weight, hessian = problem(rows=48, columns=64, seed=5)
+    zero_smallest(weight, share)
+    return weight, hessian
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("make", [lambda: Gptq(6, 12.85), lambda: GptqSearch(6)])
+def test_pruned_weights_stay_zero_and_their_error_is_made_up_for(make, share):
+    """Sparsity before = after; better than rounding with the zeros, better than solving first and zeroing then."""
+    weight, hessian = pruned_problem(share)
+    pruned = weight == 0
+    stored = make().convert("w", weight, hessian)
+    assert torch.equal(stored.codes == 0, (stored.codes == 0) | pruned)
+    filled = weight + 1e-12 * pruned  # no zeros: the solver takes these weights for its own
+    free = make().convert("w", filled, hessian)
+    assert int((free.codes[pruned] != 0).sum()) > 0.02 * int(pruned.sum())
+    zeroed = replace(free, codes=free.codes.masked_fill(pruned, 0))
+    rounded = make().round_to_nearest(weight)
+    own = weighted_error(weight, stored, hessian)
+    assert own < weighted_error(weight, zeroed, hessian)
+    assert own < 0.9 * weighted_error(weight, rounded, hessian)
+
+
+def test_a_pruned_plan_keeps_its_zeros_through_gptq():
+    weight, hessian = problem(rows=48, columns=64, seed=5)
+    plan = QuantPlan(matrix=Gptq(6, 12.85), small_numel=0, prune=MagnitudePruning(0.3, above=0))
+    stored = plan.quantise({"w": weight}, {"w": "matrix"}, {"w": hessian}).tensors["w"].dequantise()
+    smallest = weight.abs() < weight.abs().flatten().kthvalue(int(0.3 * weight.numel())).values
+    assert int(smallest.sum()) > 900
+    assert (stored[smallest] == 0).all()

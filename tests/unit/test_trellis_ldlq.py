@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from golf.errors import UserError
+from golf.quant.gradual_pruning import zero_smallest
 from golf.quant.plan import QuantPlan
 from golf.quant.sensitivity import code_entropy
 from golf.quant.trellis import TrellisQuantiser
@@ -78,3 +79,25 @@ def test_a_plan_with_it_asks_for_hessians_and_mixes_those_with_and_without():
     quantised = plan.quantise(weights, dict.fromkeys(weights, "matrix"), {"b": correlated_hessian(32)})
     assert quantised.notes == ("a: has no Hessian: trellis without error feedback",)
     assert quantised.tensors["b"].kind == "trellis"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_pruned_weights_stay_zero(share):
+    """In the plain search and with error feedback, which makes up for what they cannot take."""
+    weight, hessian = gaussian(48, 96, seed=6), correlated_hessian(96)
+    zero_smallest(weight, share)
+    plain = TrellisQuantiser(8).convert("w", weight)
+    fed_back = TrellisLdlq(8).convert("w", weight, hessian)
+    for stored in (plain, fed_back):
+        assert (stored.dequantise()[weight == 0] == 0).all()
+    assert weighted_error(weight, fed_back, hessian) < weighted_error(weight, plain, hessian)
+
+
+def test_zeros_at_mostly_zero_rows_cost_less_than_what_they_save():
+    """Of a matrix with 80 % zeros: fewer bits and less error than a walk that may leave zero."""
+    weight, hessian = gaussian(48, 96, seed=6), correlated_hessian(96)
+    zero_smallest(weight, 0.8)
+    kept = TrellisLdlq(8, 10.0).convert("w", weight, hessian)
+    free = TrellisLdlq(8, 15.0).convert("w", weight + 1e-12 * (weight == 0), hessian)
+    assert code_entropy(kept.codes) < code_entropy(free.codes)
+    assert weighted_error(weight, kept, hessian) < weighted_error(weight, free, hessian)
