@@ -203,11 +203,15 @@ class GPT(nn.Module):
         able = all("restrictable" in vars(type(part)) for part in parts)
         return len(visits) - 1 if able and not attn._forward_hooks else None
 
-    def logits(self, x_BTD: Tensor) -> Tensor:
-        """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
+    def raw_logits(self, x_BTD: Tensor) -> Tensor:
+        """Final hidden states [..., D] -> logits [..., V] before the softcap, in the compute dtype."""
         head = self.tok_emb.logits if self.lm_head is None else self.lm_head
         z = head(x_BTD)
-        return self.softcap((z if self.head_adapter is None else z + self.head_adapter(x_BTD)).float())
+        return z if self.head_adapter is None else z + self.head_adapter(x_BTD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Final hidden states [..., D] -> softcapped logits [..., V] in float32."""
+        return self.softcap(self.raw_logits(x_BTD).float())
 
     def graph(
         self,
