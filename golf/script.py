@@ -30,6 +30,7 @@ from golf.data.stream import TokenStream
 from golf.data.tokenizer import find_tokenizer
 from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
+from golf.evaluation.phases import EvaluationClock
 from golf.evaluation.protocol import EvaluationPlan, evaluate
 from golf.evaluation.split import split_part
 from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
@@ -300,6 +301,7 @@ class ProgramRun:
                 bos_id=self.tokenizer.bos_id,
                 compiled=self.program.compile,
                 identify=False,
+                clock=None if what == "artifact" else EvaluationClock(),  # only what ships has a limit
             )
             nats, bpb = result.nats_per_token, result.bpb
             found = {"weights": what, "name": name, "protocol": result.protocol, "nats_per_token": nats, "bpb": bpb}

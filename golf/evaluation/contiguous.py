@@ -12,22 +12,33 @@ from golf.evaluation.windows import Window, WindowGrid
 
 
 class Contiguous:
-    """Blocks of `seq_len` tokens (0: the length the model was trained at); an incomplete last block is scored too."""
+    """Blocks of `seq_len` tokens (0: the length the model was trained at); an incomplete last block is scored too.
+
+    limit_seconds: of the evaluation clock; 0 or null = only measure.
+    """
 
     name = "contiguous"
     rescoring = "forbid"
     interleaved = False
 
-    def __init__(self, seq_len: int = 0, batch_tokens: int = 0, max_tokens: int = 0, max_documents: int = 0) -> None:
+    def __init__(
+        self,
+        seq_len: int = 0,
+        batch_tokens: int = 0,
+        max_tokens: int = 0,
+        max_documents: int = 0,
+        limit_seconds: float | None = None,
+    ) -> None:
         if seq_len < 0:
             raise UserError(f"eval.seq_len={seq_len}: allowed is 0 (as in training) or a number of tokens, e.g. 1024")
         self.seq_len = seq_len
         self.stride = seq_len
         self.batch_tokens = batch_tokens
-        self.max_tokens, self.max_documents = max_tokens, max_documents
+        self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
-        return {self.name: Contiguous(self.seq_len or train_seq_len, self.batch_tokens, self.max_tokens)}
+        sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
+        return {self.name: Contiguous(self.seq_len or train_seq_len, *sizes)}
 
     def windows(self, num_tokens: int) -> WindowGrid:
         targets = num_tokens - 1

@@ -22,8 +22,8 @@ class CrossSequence(Contiguous):
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
-        with_memory = CrossSequence(seq_len, self.batch_tokens, self.max_tokens)
-        return {"contiguous": Contiguous(seq_len, self.batch_tokens, self.max_tokens), self.name: with_memory}
+        sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
+        return {"contiguous": Contiguous(seq_len, *sizes), self.name: CrossSequence(seq_len, *sizes)}
 
     def run(self, session: Any) -> None:
         """Score this rank's windows, a contiguous share of the stream."""

@@ -17,7 +17,8 @@ from golf.evaluation.sliding import Sliding
 class Ladder:
     """Windows of the same length (0: the length the model was trained at). `ttt`: method of the last rung, or none.
 
-    limit_seconds, over_limit, tilt: of the rung with test-time training, see `Adaptive`. tail, head: see `Sliding`.
+    limit_seconds: of every rung. over_limit, tilt: of the one with test-time training, see `Adaptive`. tail, head: see
+    `Sliding`.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class Ladder:
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
         self.max_documents = max_documents
         self.rungs: list[EvaluationPlan] = [
-            Contiguous(seq_len, batch_tokens, max_tokens),
-            Sliding(seq_len, stride, tail, batch_tokens, max_tokens, head=head),
+            Contiguous(seq_len, batch_tokens, max_tokens, 0, limit_seconds),
+            Sliding(seq_len, stride, tail, batch_tokens, max_tokens, 0, head, limit_seconds),
         ]
         if ttt:
             sizes = (batch_tokens, max_tokens, limit_seconds, over_limit)

@@ -14,7 +14,10 @@ from golf.evaluation.protocol import EvaluationPlan, Evaluator
 
 
 class PackedLadder:
-    """row_tokens, packed_tail: of the rows, see `Packed`. `ttt`, stride, over_limit: see `Adaptive`."""
+    """row_tokens, packed_tail: of the rows, see `Packed`. `ttt`, stride, over_limit: see `Adaptive`.
+
+    limit_seconds: of every rung.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,9 @@ class PackedLadder:
     ) -> None:
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
         self.max_documents = max_documents
-        self.rungs: list[EvaluationPlan] = [Packed(seq_len, row_tokens, packed_tail, batch_tokens, max_tokens)]
+        self.rungs: list[EvaluationPlan] = [
+            Packed(seq_len, row_tokens, packed_tail, batch_tokens, max_tokens, limit_seconds)
+        ]
         if ttt:
             sizes = (batch_tokens, max_tokens, limit_seconds, over_limit)
             self.rungs.append(Adaptive(seq_len, stride, "exact", ttt, *sizes))

@@ -19,7 +19,7 @@ import torch
 from golf.errors import UserError
 from golf.evaluation.bpb import Score
 from golf.evaluation.ledger import Coverage, Ledger
-from golf.evaluation.phases import EvaluationClock
+from golf.evaluation.phases import OVER_LIMIT, EvaluationClock
 from golf.evaluation.session import ScoringSession
 from golf.evaluation.split import bytes_between, check_context, check_vocabulary, split_part, validation_tokens
 from golf.evaluation.windows import Window, derived_batch_tokens, rank_share
@@ -105,6 +105,13 @@ def describe_evaluator(evaluator: Evaluator) -> str:
     return f"{evaluator.name} {type(method).__name__} seq_len={evaluator.seq_len} {walk}"
 
 
+def clock_for(evaluator: Any, device: Any, limit_seconds: float = 0.0) -> EvaluationClock:
+    """The clock of one scoring, with the limit and the policy of its protocol."""
+    limit_seconds = limit_seconds or getattr(evaluator, "limit_seconds", 0.0)
+    synchronise = torch.cuda.synchronize if torch.device(device).type == "cuda" else None
+    return EvaluationClock(limit_seconds, synchronise, over_limit=getattr(evaluator, "over_limit", OVER_LIMIT[0]))
+
+
 def evaluate(
     model: Any,
     tokens: np.ndarray,
@@ -122,6 +129,8 @@ def evaluate(
     compiled: bool = False,
     breakdown: Any = None,
     identify: bool = True,
+    clock: EvaluationClock | None = None,
+    queue: Any = None,
 ) -> Evaluation:
     """Score `tokens` with `model(ids_BT, targets_BT, reduction="none") -> nll_BT` under a protocol.
 
@@ -130,6 +139,8 @@ def evaluate(
     it is the whole. bos_id: begins documents, for protocols that know them. limit_seconds: 0 = no limit.
     compiled: compile the shapes of batches that are worth it. breakdown: is told of every loss (`Breakdown`).
     identify: hash the weights that score, for the record (the referee, which scores the same file often, does not).
+    clock: made by `clock_for`, where the caller wants to read it meanwhile. queue: documents of test-time training are
+    shared with other processes through it (`WorkQueue`), and the result is the whole, in each of them.
     An evaluator with `run(session)` goes its own way; the others are their windows.
     """
     if len(tokens) - 1 < evaluator.seq_len:
@@ -137,9 +148,7 @@ def evaluate(
     check_vocabulary(model, tokens)
     check_context(model, evaluator.seq_len)
     batch_tokens = batch_tokens or derived_batch_tokens(device, getattr(model, "vocab_size", 1024))
-    limit_seconds = limit_seconds or getattr(evaluator, "limit_seconds", 0.0)
-    clock = EvaluationClock(limit_seconds, torch.cuda.synchronize if torch.device(device).type == "cuda" else None)
-    clock.over_limit = getattr(evaluator, "over_limit", clock.over_limit)
+    clock = clock or clock_for(evaluator, device, limit_seconds)
     by_document = bool(getattr(evaluator, "by_document", False))
     session = ScoringSession(
         model,
@@ -157,6 +166,7 @@ def evaluate(
         compiled,
         breakdown,
         byte_table if hasattr(byte_table, "boundary") else None,
+        queue,
     )
     if identify:
         session.identify_model()

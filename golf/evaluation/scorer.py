@@ -54,7 +54,9 @@ class WindowScorer:
         self.tokens, self.device, self.compiled = tokens, torch.device(device), compiled
         self.rows_of: dict[tuple[int, int], int] = {}  # compiled shapes, and how many rows each has
         self.net: Any = None
+        self.compile_error = ""  # why everything runs as it is, where compiling was tried and failed
         self._graph: Any = None
+        self._ready: set[tuple[int, int]] = set()  # compiled shapes that have run
 
     def plan(self, model: Any, batches: WindowBatches, batch_tokens: int) -> None:
         """Choose the shapes to compile from the batches of all ranks together."""
@@ -95,14 +97,31 @@ class WindowScorer:
             positions_BS, first_B = None, [0] * len(rows.windows)
         else:
             positions_BS, first_B = rows.positions_BS.to(self.device), [w.first_scored for w in rows.windows]
-        if rows.shape in self.rows_of and model is self.net:
-            with torch._dynamo.config.patch(recompile_limit=2 * COMPILED_SHAPES):
-                nll_BS = self._graph(ids_BT, targets_BT, positions_BS, model.phase, model.quantises())
-        elif positions_BS is None or at is None:
+        nll_BS = self._compiled(model, rows.shape, ids_BT, targets_BT, positions_BS)
+        if nll_BS is None and (positions_BS is None or at is None):
             nll_BS = model(ids_BT, targets_BT, reduction="none")
-        else:
+        elif nll_BS is None:
             nll_BS = at(ids_BT, targets_BT, positions_BS)
         return Losses(nll_BS, first_B, rows.windows)
+
+    def first_time(self, shape: tuple[int, int]) -> bool:
+        """Whether the next batch of this shape has to be compiled first."""
+        return shape in self.rows_of and shape not in self._ready and not self.compile_error
+
+    def _compiled(self, model: Any, shape: tuple[int, int], *tensors: Any) -> Tensor | None:
+        """Losses by the compiled graph; None where there is none, also where compiling fails: once, and for good."""
+        if shape not in self.rows_of or model is not self.net or self.compile_error:
+            return None
+        try:
+            with torch._dynamo.config.patch(recompile_limit=2 * COMPILED_SHAPES):
+                nll_BS = self._graph(*tensors, model.phase, model.quantises())
+        except Exception as problem:
+            if shape in self._ready:  # it ran before: this is no failure to compile
+                raise
+            self.compile_error = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"
+            return None
+        self._ready.add(shape)
+        return nll_BS
 
     def logits(self, model: Any, rows: Rows) -> Iterator[tuple[Window, Tensor]]:
         """Every window and the logits [S, V] (float64) of its scored targets."""

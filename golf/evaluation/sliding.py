@@ -33,7 +33,10 @@ PUBLISHED = {
 
 
 class Sliding:
-    """Windows of `seq_len` tokens (0: the length the model was trained at) every `stride` tokens."""
+    """Windows of `seq_len` tokens (0: the length the model was trained at) every `stride` tokens.
+
+    limit_seconds: of the evaluation clock; 0 or null = only measure.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Sliding:
         max_tokens: int = 0,
         max_documents: int = 0,
         head: str = "exact",
+        limit_seconds: float | None = None,
     ) -> None:
         if tail not in SLIDING_TAILS:
             raise UserError(f"eval.tail={tail!r}: allowed are {', '.join(SLIDING_TAILS)}; type eval.tail=exact")
@@ -58,7 +62,7 @@ class Sliding:
         self.stride = stride
         self.tail, self.head = tail, head
         self.batch_tokens = batch_tokens
-        self.max_tokens, self.max_documents = max_tokens, max_documents
+        self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
         self.name = "_".join(["sliding", *(part for part in (tail, head) if part != "exact")])
         self.rescoring = "count" if tail.startswith("rescored") else "forbid"
         self.interleaved = tail == "dropped"
@@ -66,7 +70,7 @@ class Sliding:
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
         sizes = (self.batch_tokens, self.max_tokens, self.max_documents)
-        return {self.name: Sliding(seq_len, self.stride, self.tail, *sizes, self.head)}
+        return {self.name: Sliding(seq_len, self.stride, self.tail, *sizes, self.head, self.limit_seconds)}
 
     @property
     def as_published(self) -> str:

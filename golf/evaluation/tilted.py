@@ -53,7 +53,7 @@ class Tilted:
         seq_len = self.seq_len or train_seq_len
         sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
         return {
-            "sliding": Sliding(seq_len, self.stride),
+            "sliding": Sliding(seq_len, self.stride, limit_seconds=self.limit_seconds),
             self.name: Tilted(seq_len, self.stride, *sizes, *self.strengths),
         }
 

@@ -1,20 +1,23 @@
 """Scores: raw and averaged weights in this process, packed artifacts in a fresh one that gets nothing but the file.
 
-`python -m golf.pipeline.scoring <request.json>` is the fresh process; it writes each protocol's result as it finishes.
+`python -m golf.pipeline.scoring <request.json> <number>` is the fresh process, or one of several; it writes each
+protocol's result as it finishes. Several (hardware.devices) share test-time training by document through a queue of
+files, so that the death of one costs nothing but what it was at.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from golf.config.build import build
 from golf.errors import LimitExceeded, UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
-from golf.pipeline.fresh_process import ScoringProgress, run_fresh
+from golf.pipeline.fresh_process import ScoringProgress, run_together
 
 ARTIFACT_RUNGS = {"contiguous": "quantised"}  # other protocols give their own name to the rung of the packed artifact
 
@@ -57,15 +60,19 @@ def score_network(
     finished: Callable[[dict[str, Any]], None] = lambda entry: None,
     compiled: bool = False,
     tables: Path | None = None,
+    workers: tuple[Path, int, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Score a network on prepared validation data with the protocols of an `eval` node.
 
-    `rungs` maps protocol to ladder stage; with it, only those run. `finished` gets each entry when it is done.
+    `rungs` maps protocol to ladder stage; with it, only those run, and without a limit: weights that are not packed are
+    no part of the evaluation that has one. `finished` gets each entry when it is done. `workers`: a folder, which of
+    several processes this is, and of how many; test-time training by document is shared between them (`WorkQueue`).
     `tables`: folder in which <stage>.json says where the bits went (`Breakdown`). `compiled`: compile what is worth it.
     """
     from golf.data.shards import shard_length
     from golf.evaluation.breakdown import Breakdown
-    from golf.evaluation.protocol import evaluate
+    from golf.evaluation.phases import EvaluationClock
+    from golf.evaluation.protocol import clock_for, evaluate
     from golf.evaluation.split import split_part
     from golf.pipeline.validation_split import require_split_of_manifest
 
@@ -76,13 +83,13 @@ def score_network(
     tokenizer = prepared.tokenizer(net.vocab_size)
     table = prepared.byte_counter(net.vocab_size)
     entries = []
-    for name, evaluator in plan.evaluators(seq_len).items():
-        if rungs is not None and name not in rungs:
-            continue
+    wanted = {k: v for k, v in plan.evaluators(seq_len).items() if rungs is None or k in rungs}
+    for name, evaluator, queue in dealt_rungs(wanted, workers):
         stage = rungs[name] if rungs is not None else ARTIFACT_RUNGS.get(name, name)
         part = split_part(tokens, evaluator, plan, tokenizer.bos_id)
         breakdown = Breakdown(part.tokens, table, evaluator.seq_len, tokenizer.bos_id, shards)
-        progress = ScoringProgress(f"scoring {stage}", say)
+        clock = clock_for(evaluator, device) if rungs is None else EvaluationClock()
+        progress = ScoringProgress(f"scoring {stage}", say, clock)
         result = evaluate(
             net,
             part.tokens,
@@ -95,10 +102,16 @@ def score_network(
             bos_id=tokenizer.bos_id,
             compiled=compiled,
             breakdown=breakdown,
+            clock=clock,
+            queue=queue,
         )
         entry = {"stage": stage, **result.as_dict()}
         note = f"; {evaluator.as_published}" if getattr(evaluator, "as_published", "") else ""
         say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}{note}")
+        if result.record["compile_error"]:
+            say(f"{stage}: scored without compiling, which failed ({result.record['compile_error']})")
+        if queue is not None and queue.taken_over:
+            say(f"{stage}: {queue.taken_over} batches of documents of a process that died were scored again")
         if result.record["learning_ended_at"] is not None:
             say(f"{stage}: no time to learn after {result.record['learning_ended_at']:,} targets (eval.over_limit)")
         if tables is not None:
@@ -108,6 +121,32 @@ def score_network(
         entries.append(entry)
         finished(entry)
     return entries
+
+
+def dealt_rungs(evaluators: dict[str, Any], workers: tuple[Path, int, int] | None) -> Iterator[tuple[str, Any, Any]]:
+    """The protocols that this process scores, and the queue of those that all score together.
+
+    With several processes the ones that cannot be shared come first, each in the hands of one process, and all wait for
+    them, so that they begin the shared ones at the same time.
+    """
+    from golf.evaluation.queue import WorkQueue
+
+    if workers is None:
+        yield from ((name, evaluator, None) for name, evaluator in evaluators.items())
+        return
+    alone = [name for name, evaluator in evaluators.items() if not shares_documents(evaluator)]
+    rungs = WorkQueue(workers[0] / "rungs", *workers[1:])
+    for index in rungs.claims(alone, lambda: None):
+        yield alone[index], evaluators[alone[index]], None
+        rungs.finish(alone[index])
+    for name, evaluator in evaluators.items():
+        if name not in alone:
+            yield name, evaluator, WorkQueue(workers[0] / name, *workers[1:])
+
+
+def shares_documents(evaluator: Any) -> bool:
+    """Whether several processes can share the work of a protocol: test-time training by document."""
+    return bool(getattr(evaluator, "method", None) is not None and evaluator.by_document)
 
 
 def with_clock(node: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -146,16 +185,53 @@ def score_artifact(
         "trusted": list(trusted),
         "import_path": sys.path,
     }
-    write_atomically(request, json.dumps(body, indent=1))
-    code, complaint = run_fresh([sys.executable, "-m", "golf.pipeline.scoring", str(request)], say)
-    for error in (UserError, LimitExceeded):
-        if code == error.exit_code:
-            raise error(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
-    if complaint:
-        print(complaint, end="", file=sys.stderr, flush=True)
-    if code:
-        raise VerificationFailed(f"scoring {artifact} in a fresh process failed with exit code {code} (see above)")
+    evaluators = build(eval_node).evaluators(seq_len)
+    workers = hardware["devices"] if any(map(shares_documents, evaluators.values())) else 1
+    for worker in range(workers if workers > 1 else 0):
+        output_of(output, worker).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_atomically(request, json.dumps(body | {"queue": folder, "workers": workers}, indent=1))
+        command = [sys.executable, "-m", "golf.pipeline.scoring", str(request)]
+        ended = run_together([[*command, str(worker)] for worker in range(workers)], say)
+        alive = next((worker for worker, (code, _) in enumerate(ended) if code == 0), None)
+    for worker, (code, complaint) in enumerate(ended):
+        for error in (UserError, LimitExceeded):
+            if alive is None and code == error.exit_code:
+                raise error(complaint.strip().rpartition("\n")[2].removeprefix("golf: "))
+        if complaint:
+            print(complaint, end="", file=sys.stderr, flush=True)
+        if code and alive is not None:
+            say(f"scoring process {worker} of {workers} ended with exit code {code}; the others took over its work")
+    if alive is None:
+        raise VerificationFailed(
+            f"scoring {artifact} in a fresh process failed with exit code {ended[0][0]} (see above)"
+        )
+    if workers > 1:
+        merge_scores(output, workers, [ARTIFACT_RUNGS.get(name, name) for name in evaluators])
     return json.loads(output.read_text(encoding="utf-8"))["ladder"]
+
+
+def output_of(output: Path, worker: int) -> Path:
+    """Where a process writes its scores: the first to the place itself."""
+    return output.with_suffix(f".{worker}{output.suffix}") if worker else output
+
+
+def merge_scores(output: Path, workers: int, stages: Sequence[str]) -> None:
+    """Put the rungs that several processes scored into `output`, in order, each once.
+
+    Raises:
+        VerificationFailed: one is missing.
+    """
+    places = [place for worker in range(workers) if (place := output_of(output, worker)).is_file()]
+    parts = [json.loads(place.read_text(encoding="utf-8")) for place in places]
+    rungs = {entry["stage"]: entry for part in parts for entry in part["ladder"]}
+    missing = [stage for stage in stages if stage not in rungs]
+    if missing:
+        raise VerificationFailed(f"no process scored {', '.join(missing)}: type the same command again")
+    write_atomically(output, json.dumps({**parts[0], "ladder": [rungs[stage] for stage in stages]}, indent=1))
+    for place in places:
+        if place != output:
+            place.unlink()
 
 
 def main(argv: list[str]) -> int:
@@ -167,7 +243,8 @@ def main(argv: list[str]) -> int:
     from golf.training.device import torch_device
 
     request = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    artifact, output = Path(request["artifact"]), Path(request["output"])
+    worker = int(argv[1])
+    artifact, output = Path(request["artifact"]), output_of(Path(request["output"]), worker)
     sys.path += [folder for folder in request["import_path"] if folder not in sys.path]
     torch.set_num_threads(request["hardware"]["threads"])
     device = torch_device(request["hardware"])
@@ -197,6 +274,7 @@ def main(argv: list[str]) -> int:
         finished=finished,
         compiled=request["hardware"]["compile"],
         tables=Path(request["tables"]),
+        workers=(Path(request["queue"]), worker, request["workers"]) if request["workers"] > 1 else None,
     )
     if not entries:
         write_atomically(output, json.dumps({"artifact_sha256": source, "ladder": []}))

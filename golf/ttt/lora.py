@@ -81,6 +81,12 @@ class LoraTtt:
     def chunks_of(self, span: DocumentSpan) -> int:
         return math.ceil((span.length - 1) / self.chunk)
 
+    def tokens_read(self, span: DocumentSpan, context: int) -> int:
+        """Tokens of all windows of a document."""
+        chunks = self.chunks_of(span)
+        growing = min(chunks, context // self.chunk)  # windows that still begin with the document
+        return self.chunk * growing * (growing + 1) // 2 + (chunks - growing) * context
+
     def batches(self, spans: Sequence[DocumentSpan]) -> list[list[DocumentSpan]]:
         """All documents in batches, in the order in which they are scored."""
         spans, size = list(spans), self.batch_documents
@@ -93,15 +99,17 @@ class LoraTtt:
 
     # -- scoring and learning -----------------------------------------------------------------------------------------
     def run(self, session: Any, seq_len: int) -> None:
-        numbered = list(enumerate(self.batches(session.documents())))[session.rank :: session.world]
-        self.expect(session, [batch for _, batch in numbered])
+        batches, context = self.batches(session.documents()), self.context or seq_len
+        self.expect(session, batches, context)
         slots = AdapterSlots(self, session.model)
-        for number, batch in numbered:
-            self.score_batch(session, batch, slots.for_batch(number, len(batch)), self.context or seq_len)
+        for number, batch in session.deal(batches):
+            self.score_batch(session, batch, slots.for_batch(number, len(batch)), context)
 
-    def expect(self, session: Any, batches: Sequence[Sequence[DocumentSpan]]) -> None:
-        """Announce this rank's targets; freeze the network, which only the adapters change."""
-        session.expect(sum(span.length - 1 for batch in batches for span in batch))
+    def expect(self, session: Any, batches: Sequence[Sequence[DocumentSpan]], context: int) -> None:
+        """Announce the work; freeze the network, which only the adapters change."""
+        mine = session.share_of(batches)
+        targets = sum(span.length - 1 for batch in mine for span in batch)
+        session.expect(targets, sum(self.tokens_read(span, context) for batch in mine for span in batch))
         for parameter in session.model.parameters():
             parameter.requires_grad_(False)
 

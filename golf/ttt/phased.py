@@ -1,9 +1,10 @@
 """Adapters per document, and between phases SGD on the whole network with the documents that are already scored.
 
-Documents go in batches as in `lora`. When the k-th of P boundaries (k/P of `documents`) is reached, all ranks finish
-their batches and meet; of everything scored so far the shortest `boundary` documents are put one after the other and
-trained on in chunks (fresh momentum, cosine over the chunks, the last chunk left out). Then the adapters start anew and
-scoring goes on with the changed network (records of 13 and 14 April, 27 April 2026; one phase = 13 April).
+Documents go in batches as in `lora`. After the batch that reaches the k-th of P boundaries (k/P of `documents`) all
+ranks meet, so that any number of them learns from the same documents; of everything scored so far the shortest
+`boundary` documents are put one after the other and trained on in chunks (fresh momentum, cosine over the chunks, the
+last chunk left out). Then the adapters start anew and scoring goes on with the changed network (records of 13 and 14
+April, 27 April 2026; one phase = 13 April).
 """
 
 import math
@@ -35,27 +36,29 @@ class PhasedTtt:
 
     def run(self, session: Any, seq_len: int) -> None:
         """Score and learn, phase by phase; after the last batch nothing is learned."""
-        spans = session.documents()
-        batches = self.lora.batches(spans)
-        self.lora.expect(session, batches[session.rank :: session.world])
-        boundaries = self.boundaries(len(spans))
-        slots = AdapterSlots(self.lora, session.model)
         context = self.lora.context or seq_len
-        scored = 0
-        for round_first in range(0, len(batches), session.world):
-            this_round = batches[round_first : round_first + session.world]
-            if session.rank < len(this_round):
-                batch = this_round[session.rank]
-                adapters = slots.for_batch(round_first + session.rank, len(batch))
-                self.lora.score_batch(session, batch, adapters, context)
-            scored += sum(len(batch) for batch in this_round)
-            if boundaries and scored >= boundaries[0]:
-                boundary = boundaries.pop(0)
-                if round_first + session.world >= len(batches) or not session.may_learn(together=True):
-                    continue  # nothing is left to score, or no time to learn
+        batches = self.lora.batches(session.documents())
+        self.lora.expect(session, batches, context)
+        slots = AdapterSlots(self.lora, session.model)
+        begin = 0
+        for end, boundary in [*self.phase_ends(batches), (len(batches), 0)]:
+            for number, batch in session.deal(batches[begin:end]):
+                self.lora.score_batch(session, batch, slots.for_batch(begin + number, len(batch)), context)
+            begin = end
+            spans = self.shortest(batches[:end], boundary)
+            if end < len(batches) and session.may_learn(together=True, tokens=sum(span.length for span in spans)):
                 session.share_coverage()
-                self.learn(session, self.shortest(batches[: round_first + session.world], boundary), seq_len)
+                self.learn(session, spans, seq_len)
                 slots.restart()
+
+    def phase_ends(self, batches: list[list[DocumentSpan]]) -> list[tuple[int, int]]:
+        """(batches, boundary) where a phase ends: with the batch that reaches its boundary, on any number of ranks."""
+        boundaries, found, scored = self.boundaries(sum(map(len, batches))), [], 0
+        for end, batch in enumerate(batches, 1):
+            scored += len(batch)
+            if boundaries and scored >= boundaries[0]:
+                found.append((end, boundaries.pop(0)))
+        return found
 
     def shortest(self, scored: list[list[DocumentSpan]], boundary: int) -> list[DocumentSpan]:
         """The `boundary` first documents of what is scored, the last batches first when the longest came first."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from golf.data.bytes import uniform_byte_table
 from golf.errors import LimitExceeded, UserError
+from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.document import DocumentIsolated
 from golf.evaluation.fingerprint import state_checksum, state_sha256
 from golf.evaluation.ledger import Ledger, LedgerError
@@ -152,10 +153,19 @@ def test_the_clock_counts_phases_exclusively_and_stops():
     assert clock.read() == 14.0
     with pytest.raises(ValueError, match="allowed are load, warm-up, score, adapt"), clock.phase("train"):
         pass
-    clock.limit_seconds = 100.0
+    clock.limit_seconds = 1000.0
     clock.check(0.2)
     assert clock.predicted_seconds == 70.0
-    clock.check(0.05)  # too early to predict
+    clock.check(0.005)  # 2800 s by this pace, and too early to say
+    clock.limit_seconds = 100.0
+    clock.check(0.2)
+    assert clock.eta() == "20%, about 56 s left (about 70 s in all, limit 100 s)"
+    with pytest.raises(LimitExceeded, match="14 s for 5% of the work, about 280 s for all"):
+        clock.check(0.05)  # a tenth of the limit is used
+    clock.seconds["warm-up"], clock.seconds["score"] = 10.0, 1.0
+    clock.check(0.05)  # compiling happens once: 90 s in all
+    assert clock.predicted_seconds == 90.0
+    clock.seconds["warm-up"], clock.seconds["score"] = 0.0, 11.0
     with pytest.raises(LimitExceeded, match=r"eval\.limit_seconds=100.*type eval\.limit_seconds=0"):
         clock.check(0.11)
     clock.limit_seconds = 13.0
@@ -163,10 +173,15 @@ def test_the_clock_counts_phases_exclusively_and_stops():
         clock.check(0.99)
 
 
-def test_a_limit_ends_an_evaluation(tokens):
-    evaluator = DocumentIsolated(32, 8, limit_seconds=1e-9)
-    with pytest.raises(LimitExceeded):
-        evaluate(Mean(), tokens, uniform_byte_table(VOCAB), evaluator, bos_id=1)
+@pytest.mark.parametrize("make", [Contiguous, lambda size, **limit: Sliding(size, 8, **limit), DocumentIsolated])
+def test_a_limit_ends_an_evaluation(make, tokens):
+    def scored(limit_seconds):
+        (evaluator,) = make(32, limit_seconds=limit_seconds).evaluators(32).values()
+        return evaluate(Mean(), tokens, uniform_byte_table(VOCAB), evaluator, bos_id=1)
+
+    assert scored(1e9).coverage.scored == scored(None).coverage.scored == 299
+    with pytest.raises(LimitExceeded, match=r"eval\.limit_seconds=1e-09: .* about .* s for all"):
+        scored(1e-9)
 
 
 def test_fingerprints_see_every_change():

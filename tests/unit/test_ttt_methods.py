@@ -165,7 +165,7 @@ def test_learning_ends_in_time_for_the_rest(name, net, tokens, monkeypatch):
 
     plain = scored(net, tokens, METHODS[name]())
     over = iter([False] * 3)
-    monkeypatch.setattr(EvaluationClock, "time_to_learn", lambda clock, share: not next(over, True))
+    monkeypatch.setattr(EvaluationClock, "time_to_learn", lambda *asked: not next(over, True))
     evaluator = Adaptive(LENGTH, 8, "exact", METHODS[name](), limit_seconds=600.0, over_limit="shorten")
     result = evaluate(net, tokens, uniform_byte_table(VOCAB), evaluator, bos_id=1)
     assert result.coverage.complete
