@@ -1,8 +1,8 @@
 """Every stage of the run that was asked for, once, in a temporary folder and processes of its own, with its pace.
 
 Full shape: the user's network, micro-batches, windows, calibration, quantiser, codec, export and test-time training;
-only repetition is cut (a few steps, one calibration batch, a few windows). The warm-up before it goes through every graph
-that the schedules lead to. Tiny: the same options with a narrow network, for a machine on which full shape takes long.
+only repetition is cut (a few steps, one calibration batch, a few windows). The warm-up before them goes through every
+graph that the schedules lead to. Tiny: the same options with a narrow network, where full shape would take long.
 A stage that fails is told, replaced by something that works, and the stages after it are tried all the same.
 """
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from golf.doctor.finding import Line, Subject
 
-SECONDS = 20.0
+SECONDS = 30.0
 NUMBERS = {"nccl": 1 << 24, "gloo": 1 << 18}  # float32 values: 64 MB, 1 MB
 REPEATS = 5
 CURES: tuple[dict[str, str], ...] = ({"NCCL_IB_DISABLE": "1"}, {"NCCL_NET": "Socket"}, {"NCCL_P2P_DISABLE": "1"})

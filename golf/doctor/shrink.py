@@ -12,7 +12,19 @@ from typing import Any
 
 from golf.errors import UserError
 
-MODEL = {"num_layers": 3, "width": 32, "num_heads": 4, "num_kv_heads": 2}
+MODEL = {"width": 32, "num_heads": 4, "num_kv_heads": 2}  # layers stay: depth plans count them
+# Sizes of parts beside such a width: at most these, whatever the option.
+PARTS = {
+    "bigram": {"buckets": 48, "columns": 8},
+    "embedding": {"rank": 12},
+    "gate": {"inputs": 12},
+    "initialise": {"smallest_side": 8},
+    "linear": {"group": 32},
+    "rope": {"dims": 4},
+    "values": {"columns": 8},
+}
+SMALL_NUMEL = 300  # as 65,536 at full width: between the rows of scalars and the smallest matrix of a block
+TTT = {"rank": 2, "chunk": 8, "batch_documents": 4, "chunk_tokens": 64, "batch_sequences": 2, "documents": 6}
 DATA = {"tokens_per_step": 256, "seq_len": 32, "spans_per_step": 2}
 SYNTHETIC = {"train_tokens": 20_000, "val_tokens": 2_000, "branches": 4}
 STEPS = 3
@@ -42,13 +54,29 @@ def tiny(config: Config, folder: Path) -> tuple[Config, list[str]]:
     found = once(copy.deepcopy(config))
     own = found["model"]
     own.update({key: value for key, value in MODEL.items() if key in own})
-    found["data"] = synthetic(found, folder) | SYNTHETIC | DATA
+    for part, limits in PARTS.items():
+        at_most(own.get(part), limits)
+    quant = found["quant"] or {}
+    at_most(quant, {"small_numel": SMALL_NUMEL})
+    at_most(quant.get("prune"), {"above": SMALL_NUMEL})
+    at_most(quant.get("matrix"), {"group_size": PARTS["linear"]["group"]})
+    at_most(quant.get("calibration"), {"rows": 2, "sequences": 2})
+    ttt = found["eval"].get("ttt") or {}
+    for node in (ttt, ttt.get("lora"), ttt.get("sgd")):
+        at_most(node, TTT)
+    found["data"] = synthetic(found, folder) | DATA | SYNTHETIC
     found["budget"] = only_steps(found["budget"], STEPS)
     found["hardware"] |= {"devices": 1, "compile": False, "micro_batch_tokens": 0}
     small = {"max_tokens": 512, "stride": 8, "seq_len": 0}
     found["eval"] |= {key: value for key, value in small.items() if key in found["eval"]}
     found["trainer"] |= {"val_check_steps": 2}
     return found, [f"width {MODEL['width']}, synthetic data, eager, one device, {STEPS} steps"]
+
+
+def at_most(node: Any, limits: dict[str, int]) -> None:
+    """Lower the numbers that a node has to these."""
+    if isinstance(node, dict):
+        node.update({key: min(node[key], limit) for key, limit in limits.items() if isinstance(node.get(key), int)})
 
 
 def once(config: Config) -> Config:
