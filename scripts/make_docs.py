@@ -1,12 +1,14 @@
 # ruff: noqa: E501
 """Writes the pages of docs/ that follow from conf/: every technique with its source, its published gain and the override
-that switches it on, and every published record. Run it after changing conf/: python scripts/make_docs.py"""
+that switches it on, every published record, and what each of them changed. Run it after changing conf/:
+python scripts/make_docs.py. With --check the page that takes composing all records (leaderboard.md) is left to
+tests/contracts/test_records.py, which has composed them anyway."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,8 @@ def records() -> str:
     lines = [
         "# Records of the 10-minute track\n",
         "Every published record as an experiment: `python train.py experiment=record/<id>`. The numbers are the published",
-        "ones (as announced; a file says the mean where it differs); golf has not trained them at their real size. What a record needs",
-        "that golf does not have yet stands in a comment of its file, `conf/experiment/record/<id>.yaml`.\n",
+        "ones (as announced; a file says the mean where it differs); golf has not trained them at their real size. What each changed,",
+        "and where golf differs from its script: [the leaderboard, one difference at a time](leaderboard.md).\n",
         "| experiment | published folder | BPB | seeds | bytes | steps | parameters |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -96,13 +98,119 @@ def cell(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-PAGES = {"techniques.md": techniques, "records.md": records}
+# -- the leaderboard, one difference at a time -------------------------------------------------------------------------
+# Keys that say again what another one says, and those of the heading.
+REPEATED = re.compile(
+    r"name|parent|published|objective|eval\.ttt|qat\.(plan|lr)|(data|model)\.vocab_size|rules\.(?!name).*|.*\b_partial_"
+)
+HEAD = re.compile(r"^(?P<score>[\d.]+) BPB: (?P<what>.*)$")
+
+
+def leaderboard(composed: Callable[[str], dict[str, Any]]) -> str:
+    """The page of all records in order of their dates. `composed`: the resolved config of an experiment."""
+    lines = [
+        "# The leaderboard, one difference at a time\n",
+        "Every record of the 10-minute track beside the one it was made from (or the nearest one before it): the published",
+        "score, its difference in bits per byte, every key of the configuration that differs (as `golf runs diff <parent>",
+        "<record>`, a part that was replaced in one line), and below the table what is known of the published script and what",
+        "golf does otherwise. The scores are the published ones; golf has not trained these networks at their real size.\n",
+        "Otherwise than all of them: the file is golf's own container (sections by kind, each in the order of bytes that packs",
+        "smaller, in place of `torch.save` and a byte shuffle) with the record's compressor, and the code is golf's exported file.",
+        "Gradients are clipped after they are averaged, and the warm-up leaves no momenta behind. As in the logs, Hessians from",
+        "training data are those of the first of eight ranks; `quant.calibration.first_rank_of=1` takes them from all ranks.\n",
+        "This page is made from `conf/` by `python scripts/make_docs.py`.\n",
+    ]
+    for path in sorted((CONF / "experiment" / "record").glob("*.yaml")):
+        lines += entry(path, composed)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def entry(path: Path, composed: Callable[[str], dict[str, Any]]) -> list[str]:
+    """The section of one record."""
+    config = composed(f"record/{path.stem}")
+    parent, published = composed(config["parent"]), config["published"]
+    comments = joined(comments_of(path)[1:])
+    head = HEAD.match(comments[0])
+    assert head, f"{path.name} does not say what it is after its command: <score> BPB: <what>"
+    assert comments[1].startswith("Published: "), f"{path.name} does not say what was published after that"
+    before = (parent.get("published") or {}).get("bpb")
+    gain = f", {published['bpb'] - before:+.4f} from `{config['parent']}`" if before else ""
+    rows = differing(parent, config)
+    table = [
+        "| key | before | here |",
+        "|---|---|---|",
+        *(f"| `{key}` | {old} | {new} |" for key, old, new in rows),
+        "",
+    ]
+    return [
+        f"## `record/{path.stem}`: {published['bpb']:.4f}{gain}\n".replace("-0.", "\u22120."),
+        f"{head['what'][0].upper()}{head['what'][1:]} {comments[1]}\n",
+        *(table if rows else ["No key of the configuration differs.\n"]),
+        *([" ".join(comments[2:]) + "\n"] if comments[2:] else []),
+    ]
+
+
+def joined(comments: Sequence[str]) -> list[str]:
+    """Comment lines as sentences: a line that goes on in the next one is put together with it."""
+    found: list[str] = []
+    for line in comments:
+        if found and not found[-1].endswith((".", ":")):
+            found[-1] += f" {line}"
+        else:
+            found.append(line)
+    return found
+
+
+def differing(left: Any, right: Any, path: str = "") -> list[tuple[str, str, str]]:
+    """(key, before, here) of all that differs; a node that another one replaced is one line."""
+    found: list[tuple[str, str, str]] = []
+    for key in dict.fromkeys([*left, *right]):
+        name = f"{path}{key}"
+        old, new = left.get(key), right.get(key)
+        if old == new or REPEATED.fullmatch(name):
+            continue
+        same_kind = all(isinstance(side, dict) for side in (old, new)) and old.get("_target_") == new.get("_target_")
+        found += differing(old, new, f"{name}.") if same_kind else [(name, brief(old, new), brief(new, old))]
+    return found
+
+
+def brief(value: Any, other: Any) -> str:
+    """A value as the page shows it; of a node its class and the arguments that the other side has otherwise."""
+    if isinstance(value, dict):
+        rest = other if isinstance(other, dict) else {}
+        shown = {
+            key: item for key, item in value.items() if key not in ("_target_", "_partial_") and rest.get(key) != item
+        }
+        arguments = ", ".join(f"{key}={plain(item)}" for key, item in shown.items())
+        value = f"{plain(value)}({arguments})" if "_target_" in value else f"{{{arguments}}}"
+    return "–" if value in (None, "{}") else f"`{plain(value)}`".replace("|", "\\|")
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("_target_", "…")).rpartition(".")[2]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def composed_once() -> Callable[[str], dict[str, Any]]:
+    """Composes an experiment, each once."""
+    from functools import cache
+
+    sys.path.insert(0, str(ROOT))
+    from golf.config.compose import Composer
+
+    composer = Composer("train")
+    return cache(lambda experiment: composer.compose([f"experiment={experiment}"]))
+
+
+PAGES: dict[str, Callable[[], str]] = {"techniques.md": techniques, "records.md": records}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the pages; with --check only say which are out of date (exit 1)."""
     old = []
-    for name, make in PAGES.items():
+    pages = PAGES if "--check" in arguments else PAGES | {"leaderboard.md": lambda: leaderboard(composed_once())}
+    for name, make in pages.items():
         path, text = ROOT / "docs" / name, make()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             old.append(name)

@@ -29,6 +29,8 @@ from golf.models.roles import roles_of
 from golf.quant.calibration_ledger import CalibrationLedger
 
 RECORDS = records()
+ROOT = Path(__file__).resolve().parents[2]
+FLOAT32 = ("hardware.compute_dtype=float32",)
 PLACES = ("attn.c_q", "mlp.fc")
 PUBLISHED_KEYS = {"folder", "bpb", "seeds", "bytes", "steps", "parameters"}
 # Logged parameters that are not stored: a frozen 768 x 8192 head that nothing reads.
@@ -42,7 +44,7 @@ def composer() -> Composer:
 
 @lru_cache(maxsize=64)
 def composed(record: str) -> dict[str, Any]:
-    return composer().compose([f"experiment=record/{record}", "hardware.compute_dtype=float32"])
+    return composer().compose([f"experiment=record/{record}", *FLOAT32])
 
 
 def test_every_folder_of_the_track_is_there() -> None:
@@ -82,6 +84,24 @@ def test_record_has_the_logged_number_of_parameters(record: str) -> None:
     assert stored == config["published"]["parameters"] - DEAD_PARAMETERS.get(record, 0)
 
 
+def test_the_leaderboard_page_is_that_of_the_files() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from make_docs import leaderboard
+
+    def experiment(name: str) -> dict[str, Any]:
+        return (
+            composed(name.removeprefix("record/"))
+            if name.startswith("record/")
+            else composer().compose([*FLOAT32, f"experiment={name}"])
+        )
+
+    page = leaderboard(experiment)
+    assert (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8") == page, "type python scripts/make_docs.py"
+    headings = re.findall(r"^## `record/(\w+)`: ([\d.]+)(?:, [−+][\d.]+ from `[\w/]+`)?$", page, re.MULTILINE)
+    assert [name for name, _ in headings] == RECORDS
+    assert all(float(score) == composed(name)["published"]["bpb"] for name, score in headings)
+
+
 def test_known_bad_details_are_off() -> None:
     for record in RECORDS:
         config = composed(record)
@@ -98,22 +118,22 @@ ADAPTERS = {
     "0423_sparse_gate_polar": ("phased", 96, 48, 1.5, True),
     "0427_lqer_sparse_gate_hp": ("phased", 80, 48, 1.8, True),
 }
-# record: codes of attention, MLP, embedding; clips in deviations (0: searched); batches of calibration; codec
+# record: codes of attention, MLP, embedding; clips in deviations (0: searched); batches of calibration; codec, level
 SEARCHED = ("GptqSearch", 6, 6, 8, 0, 0, 0)
 PUBLISHED_PACKING = {
-    "0325_gptq_xsa_all": (*SEARCHED, "text", "LzmaCodec"),
-    "0329_loader_full_gptq": (*SEARCHED, 64, "LzmaCodec"),
-    "0331_parallel_residual_recurrence": ("GptqSearch", 5, 5, 8, 0, 0, 0, "text", "BrotliCodec"),
-    "0401_vocab4096_mlp4": (*SEARCHED, 64, "BrotliCodec"),
-    "0404_decoupled_lanes": (*SEARCHED, 64, "BrotliCodec"),
-    "0405_sp8192_sdclip": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
-    "0409_loop35_parallel": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
-    "0413_varlen_phased_ttt": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec"),
-    "0414_multiphase_ttt": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
-    "0416_attention_output_gate": ("Gptq", 6, 6, 7, 13, 12, 15, 64, "BrotliCodec"),
-    "0422_mlp_clip12": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
-    "0427_smear_lqer": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec"),
-    "0427_lqer_sparse_gate_hp": ("Gptq", 6, 6, 7, 13, 11.5, 14, 16, "GroupedZpaq"),
+    "0325_gptq_xsa_all": (*SEARCHED, "text", "LzmaCodec", 9),
+    "0329_loader_full_gptq": (*SEARCHED, 64, "LzmaCodec", 6),
+    "0331_parallel_residual_recurrence": ("GptqSearch", 5, 5, 8, 0, 0, 0, "text", "BrotliCodec", 11),
+    "0401_vocab4096_mlp4": (*SEARCHED, 64, "BrotliCodec", 11),
+    "0404_decoupled_lanes": (*SEARCHED, 64, "BrotliCodec", 11),
+    "0405_sp8192_sdclip": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec", 11),
+    "0409_loop35_parallel": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec", 11),
+    "0413_varlen_phased_ttt": ("Gptq", 6, 6, 8, 12.85, 12.85, 20, 64, "BrotliCodec", 11),
+    "0414_multiphase_ttt": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec", 11),
+    "0416_attention_output_gate": ("Gptq", 6, 6, 7, 13, 12, 15, 64, "BrotliCodec", 11),
+    "0422_mlp_clip12": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec", 11),
+    "0427_smear_lqer": ("Gptq", 6, 6, 7, 13, 12, 15, 16, "BrotliCodec", 11),
+    "0427_lqer_sparse_gate_hp": ("Gptq", 6, 6, 7, 13, 11.5, 14, 16, "GroupedZpaq", 5),
 }
 SELF_GENERATED = {"0325_gptq_xsa_all", "0331_parallel_residual_recurrence"}
 SGD_RATES = {"0323_leaky_relu_parallel_muon": 0.002, "0406_qk5_ttt": 0.005, "0409_loop35_parallel": 0.005}
@@ -152,9 +172,9 @@ def test_records_are_packed_as_published() -> None:
         formats = [getattr(treatment, "format", treatment) for treatment in found]
         clips = [0 if type(f).__name__ != "Gptq" else f.format.clip_factor for f in found]
         source = "text" if name in SELF_GENERATED else plan.calibration.batches
-        codec = type(build(config["codec"])).__name__
+        codec = type(build(config["codec"])).__name__, config["codec"]["level"]
         bits = [fmt.bits for fmt in formats]
-        assert (type(found[0]).__name__, *bits, *clips, source, codec) == expected, name
+        assert (type(found[0]).__name__, *bits, *clips, source, *codec) == expected, name
         assert plan.route("blocks.5.attn.q_gain", state["blocks.5.attn.q_gain"], "scalar") == "float16"
     lqer = [name for name in RECORDS if composed(name)["quant"].get("correction")]
     assert lqer == ["0427_lqer_sparse_gate_hp", "0427_smear_lqer", "0429_smear_bosfix_3seed"]
