@@ -139,7 +139,7 @@ def entry(path: Path, composed: Callable[[str], dict[str, Any]]) -> list[str]:
     table = [
         "| key | before | here |",
         "|---|---|---|",
-        *(f"| `{key}` | {old} | {new} |" for key, old, new in rows),
+        *(f"| {code(key)} | {old} | {new} |" for key, old, new in rows),
         "",
     ]
     return [
@@ -183,7 +183,12 @@ def brief(value: Any, other: Any) -> str:
         }
         arguments = ", ".join(f"{key}={plain(item)}" for key, item in shown.items())
         value = f"{plain(value)}({arguments})" if "_target_" in value else f"{{{arguments}}}"
-    return "–" if value in (None, "{}") else f"`{plain(value)}`".replace("|", "\\|")
+    return "–" if value in (None, "{}") else code(plain(value))
+
+
+def code(text: str) -> str:
+    """Code in a cell of a table."""
+    return f"`{text}`".replace("|", "\\|")
 
 
 def plain(value: Any) -> str:
