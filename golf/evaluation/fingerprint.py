@@ -1,8 +1,8 @@
 """Which state scored a token: a hash of the weights, and a cheap checksum of weights that change while scoring.
 
-The hash is the SHA-256 of every tensor's name, dtype, shape and bytes; it is taken once. The checksum hashes two sums
-per tensor (of the values and of their magnitudes, float64): it shows that a state changed, and when, for the price of
-reading it once. It is no proof against a forger, only a record.
+The hash is the SHA-256 of every tensor's name, dtype, shape and bytes; it is taken once. The checksum hashes one sum
+per tensor, of its bits as integers: it shows that a state changed, and when, for the price of reading it once. It is
+no proof against a forger, only a record.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of an element
+
 
 def state_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash of named tensors, in their order."""
@@ -18,16 +20,16 @@ def state_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in tensors:
         plain = tensor.detach().to("cpu").contiguous()
         found.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
 
 
 def state_checksum(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """First 16 hexadecimal digits of the hash of every tensor's sums."""
+    """First 16 hexadecimal digits of the hash of every tensor's sum of bits."""
     names, sums = [], []
     for name, tensor in tensors:
-        values = tensor.detach()
+        bits = tensor.detach().reshape(-1).view(INTEGERS[tensor.element_size()])
         names.append(name)
-        sums += [values.sum(dtype=torch.float64), values.abs().sum(dtype=torch.float64)]
+        sums.append(bits.sum(dtype=bits.dtype).long())  # of the width that is read: nothing is converted
     numbers = torch.stack(sums).cpu().numpy().tobytes() if sums else b""
     return hashlib.sha256(" ".join(names).encode() + numbers).hexdigest()[:16]

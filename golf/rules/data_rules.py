@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 USUAL_SHARDS = (80, 128, 143, 195, 476)  # of the published exports
 SNIPPET_BYTES = 24
 SNIPPETS = 96
+SEARCHED_BYTES = 1 << 24  # of a file at once
 READING_CALIBRATION = ("validation", "val")
 
 
@@ -81,7 +82,30 @@ def validation_text_in(path: Path, material: Material) -> tuple[int, int]:
         for piece in (text, ids.tobytes()):
             if len(piece) >= SNIPPET_BYTES and len(set(piece)) > 6:
                 wanted.append(piece[:64])
-    return sum(any(piece in stream for stream in streams) for piece in wanted), len(wanted)
+    found = set[bytes]().union(*(pieces_in(stream, wanted) for stream in streams))
+    return sum(piece in found for piece in wanted), len(wanted)
+
+
+def pieces_in(stream: bytes, pieces: list[bytes]) -> set[bytes]:
+    """Those of the pieces (4 bytes and more) that are somewhere in a stream, all looked for in one pass.
+
+    Places whose first two pairs of bytes are those of some piece are few; only there the pieces are compared.
+    """
+    bytes_N = np.frombuffer(stream, dtype=np.uint8)
+    begins: dict[bytes, list[bytes]] = {}
+    first, second = np.zeros(1 << 16, dtype=bool), np.zeros(1 << 16, dtype=bool)
+    for piece in pieces:
+        begins.setdefault(piece[:4], []).append(piece)
+        first[piece[0] << 8 | piece[1]] = second[piece[2] << 8 | piece[3]] = True
+    found = set[bytes]()
+    for begin in range(0, len(bytes_N), SEARCHED_BYTES):
+        part_N = bytes_N[begin : begin + SEARCHED_BYTES + 3].astype(np.uint16)
+        pairs_N = part_N[:-1] << 8 | part_N[1:]
+        places = np.flatnonzero(first[pairs_N[:-2]])
+        places = places[second[pairs_N[places + 2]]] + begin if len(pairs_N) > 2 else places
+        for place in places.tolist():
+            found.update(p for p in begins.get(stream[place : place + 4], ()) if stream.startswith(p, place))
+    return found
 
 
 def expanded(blob: bytes) -> list[bytes]:

@@ -38,7 +38,8 @@ def path_of(subject: Subject) -> AuditedPath:
         UserError: the file cannot be opened, or the data doesn't fit it.
     """
     from golf.config.build import build
-    from golf.loading import open_artifact, own_targets
+    from golf.loading import open_artifact
+    from golf.own_techniques import own_targets
 
     artifact = subject.artifact
     if artifact is None:
@@ -109,7 +110,8 @@ def network_path(
     length, stride = evaluator.seq_len, min(evaluator.stride, evaluator.seq_len)
     by_document = bool(getattr(evaluator, "by_document", False))
     learns = hasattr(evaluator, "method")
-    wanted = length + min(4 * stride, length) + 1 + (2 * length if learns else 0)
+    more = 2 if affordable_tokens(net) == MOST_TOKENS else 1  # windows that a method learns from before it scores more
+    wanted = length + min(4 * stride, length) + 1 + (more * length if learns else 0)
     stream = stream_for(net.vocab_size, wanted, tokens, bos_id, by_document)
     exact = all(parameter.dtype == torch.float32 for parameter in net.parameters())
     per_score = (2 if learns else 1) * (
