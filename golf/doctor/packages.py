@@ -19,7 +19,10 @@ OPTIONAL = {
     "zpaq": "codec=zpaq",
     "python-minifier": "python export.py code=packed",
     "tensorboard": "logger=tensorboard",
-    "hydra-joblib-launcher": "parallel sweeps",
+    "joblib": "parallel sweeps (hydra/launcher=joblib)",
+    "ray": "hydra/launcher=ray",
+    "submitit": "hydra/launcher=submitit_slurm",
+    "optuna": "hydra/sweeper=optuna",
 }
 PYTHONS = ((3, 11), (3, 13))
 Versions = Callable[[str], str | None]
