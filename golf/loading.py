@@ -11,6 +11,7 @@ from golf.config.build import build
 from golf.data.tokenizer import load_tokenizer
 from golf.data.tokenizer_kinds import PURE_BYTES, PureByteTokenizer
 from golf.errors import UserError
+from golf.own_techniques import codec_chooser, stored_kinds, targets_in
 
 
 def load(path: str | Path, export: str | None = None, tokenizer: str | None = None) -> Any:
@@ -33,7 +34,7 @@ def load(path: str | Path, export: str | None = None, tokenizer: str | None = No
         net, identity, run = _load_run(found, export)
     else:
         run = _run_of(found)
-        net, identity = open_artifact(found, own_targets(run.config) if run else ())
+        net, identity = open_artifact(found, run.own_targets(found.parent.name) if run else ())
     net.seq_len = run.config["data"]["seq_len"] if run else None
     if tokenizer:
         net.tokenizer = _require_same(load_tokenizer(tokenizer), tokenizer, identity)
@@ -45,11 +46,12 @@ def load(path: str | Path, export: str | None = None, tokenizer: str | None = No
 def open_artifact(path: Path, trusted: Iterable[str] = ()) -> tuple[Any, dict[str, Any]]:
     """(network with the artifact's weights, identity of its tokenizer).
 
-    Nothing but golf's own models can be built, and the `trusted` targets of the run that an artifact belongs to.
+    Nothing but golf's own models can be built, and the `trusted` targets of the run that an artifact belongs to
+    (golf/own_techniques.py).
     """
-    from golf.codec.artifact import read_artifact
+    from golf.codec.artifact import read_artifact_with
 
-    artifact = read_artifact(path)
+    artifact = read_artifact_with(path, codec_chooser(trusted), stored_kinds(trusted))
     net = build_network(artifact.network, str(path), trusted)
     from golf.training.checkpointing import load_weights
 
@@ -79,18 +81,13 @@ def open_upstream(path: Path, settings: dict[str, Any]) -> tuple[Any, dict[str, 
     return net, {}
 
 
-def own_targets(config: dict[str, Any]) -> list[str]:
-    """Targets of a run's network that are not golf's: the techniques of whoever made the run."""
-    return sorted({target for target in _targets(config["model"]) if not target.startswith("golf.models.")})
-
-
 def build_network(node: dict[str, Any], where: str, trusted: Iterable[str] = ()) -> Any:
     """Build a network from a config node of unknown origin: every target must be one of golf's models, or trusted.
 
     Raises:
         UserError: a target outside golf.models.
     """
-    for target in _targets(node):
+    for target in targets_in(node):
         if not target.startswith("golf.models.") and target not in trusted:
             raise UserError(f"{where} wants to build '{target}', which is not one of golf's models: refused")
     return build(node)
@@ -147,7 +144,7 @@ def _load_run(folder: Path, export: str | None) -> tuple[Any, dict[str, Any], An
     name = export or run.config["export"]
     identity: dict[str, Any] = {}
     if run.artifact(name).is_file():
-        net, identity = open_artifact(run.artifact(name), own_targets(run.config))
+        net, identity = open_artifact(run.artifact(name), run.own_targets(name))
     elif export:
         names = ", ".join(exports_of(folder)) or "(none yet)"
         raise UserError(f"{folder} has no packed export '{export}': type export= one of {names}")
@@ -200,12 +197,3 @@ def _require_same(tokenizer: Any, path: str, identity: dict[str, Any]) -> Any:
             f"({identity.get('vocab_size')} ids, {identity['sha256'][:12]}…): type tokenizer=<its own file>"
         )
     return tokenizer
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        own = [str(node["_target_"])] if "_target_" in node else []
-        return own + [target for value in node.values() for target in _targets(value)]
-    if isinstance(node, list):
-        return [target for value in node for target in _targets(value)]
-    return []

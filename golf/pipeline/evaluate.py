@@ -8,7 +8,7 @@ from typing import Any
 
 from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
-from golf.loading import exports_of, own_targets
+from golf.loading import exports_of
 from golf.pipeline.run_folder import RunFolder, open_run_folder
 from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import fingerprint
@@ -38,7 +38,7 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
     say = run.say if run else print
     say(f"scoring {artifact} ({artifact.stat().st_size:,} bytes) on {data['folder']}")
     upstream = options["upstream"]
-    trusted = own_targets(run.config) if run else ()
+    trusted = run.own_targets(artifact.parent.name) if run else ()
     ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say, upstream, trusted)
     write_atomically(place / "protocol.json", json.dumps({"eval": options["eval"], "data": data}, indent=1))
     if run is not None:

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from golf.codec.artifact import pack, read_artifact
+from golf.codec.artifact import pack, read_artifact_with
 from golf.codec.size import with_code
 from golf.config.build import build
 from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 from golf.interop.ptz import write_ptz
-from golf.loading import open_artifact, own_targets
+from golf.loading import open_artifact
 from golf.models.exported import exported_network, exported_state
 from golf.models.roles import roles_of
+from golf.own_techniques import codec_chooser, own_targets, stored_kinds
 from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.scoring import score_artifact, with_clock
@@ -74,7 +75,7 @@ def export_run(
             (quantised,),
             lambda folder: _pack(run, config, quantised, artifact, code if submission else None),
         ),
-        Stage("verify", None, (quantised, *shipped), lambda folder: _verify(run, quantised, artifact)),
+        Stage("verify", None, (quantised, *shipped), lambda folder: _verify(run, config, quantised, artifact)),
         Stage("score", [config["eval"]], (artifact,), lambda folder: _score(run, config, artifact, folder)),
     )
     for stage in stages:
@@ -117,7 +118,8 @@ def _pack(
     run: RunFolder, config: dict[str, Any], quantised: Path, artifact: Path, code: Path | None
 ) -> tuple[Iterable[Path], dict[str, Any]]:
     network, codec = exported_network(config["model"]), build(config["codec"])
-    sizes = pack(artifact, QuantisedState.load(quantised), network, tokenizer_identity(run), codec)
+    own = own_targets(config)
+    sizes = pack(artifact, QuantisedState.load(quantised, stored_kinds(own)), network, tokenizer_identity(run), codec)
     outputs = [artifact]
     if code is not None:
         write_submission(config, code)
@@ -133,15 +135,20 @@ def _pack(
         "total_bytes": total,
         "limit_bytes": limit,
         "sha256": sha256_of(artifact),
+        "own_targets": own,
     }
 
 
-def _verify(run: RunFolder, quantised: Path, artifact: Path) -> tuple[Iterable[Path], dict[str, Any]]:
+def _verify(
+    run: RunFolder, config: dict[str, Any], quantised: Path, artifact: Path
+) -> tuple[Iterable[Path], dict[str, Any]]:
     """The packed file, read back, holds the very bits that were quantised, and rebuilds a network that runs."""
-    expected = QuantisedState.load(quantised).dequantise()
-    if not same_state(read_artifact(artifact).quantised.dequantise(), expected):
+    own = own_targets(run.config, config)
+    kinds = stored_kinds(own)
+    expected = QuantisedState.load(quantised, kinds).dequantise()
+    if not same_state(read_artifact_with(artifact, codec_chooser(own), kinds).quantised.dequantise(), expected):
         raise VerificationFailed(f"{artifact} does not decode to the tensors that were packed: do not ship it")
-    net, _ = open_artifact(artifact, own_targets(run.config))
+    net, _ = open_artifact(artifact, own)
     ids_BT = torch.arange(16, dtype=torch.int64).remainder(net.vocab_size).view(1, 16)
     with torch.no_grad():
         if not torch.isfinite(net.eval()(ids_BT)).all():
@@ -165,6 +172,6 @@ def _score(
         config["data"]["seq_len"],
         output,
         run.say,
-        trusted=own_targets(run.config),
+        trusted=own_targets(run.config, config),
     )
     return [output], {"ladder": ladder}

@@ -53,6 +53,14 @@ class RunFolder:
     def code(self, export: str) -> Path:
         return self.path / "submission" / export / "train_gpt.py"
 
+    def own_targets(self, export: str) -> list[str]:
+        """Targets from outside of golf that an export of this run may be built and read with."""
+        from golf.own_techniques import own_targets
+        from golf.pipeline.stage import stage_result
+
+        packed = stage_result(self.export_root(export), "pack") or {}
+        return sorted({*own_targets(self.config), *packed.get("own_targets", [])})
+
     def data(self, say: Callable[[str], None] = lambda line: None, require_train: bool = True) -> Any:
         """The run's prepared data: made on first use, from then on exactly that folder (another machine state, such as
         a network that is gone, must not change what a run trains on or is scored on)."""

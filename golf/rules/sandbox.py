@@ -77,7 +77,7 @@ def small_plan(subject: Subject) -> tuple[dict[str, Any], int]:
 
 def score_in_sandbox(subject: Subject, material: Material) -> SandboxResult:
     """Score the first windows of the split with a subject's packed model, locked up."""
-    from golf.loading import own_targets
+    from golf.own_techniques import own_targets
 
     node, seq_len = small_plan(subject)
     with tempfile.TemporaryDirectory() as folder:
