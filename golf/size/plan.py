@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     made = _Parser("golf plan", description="Bytes, steps, seconds and cost of a run, before it.")
-    made.add_argument("overrides", nargs="*", help="as for train.py: experiment=baseline hardware=h100x8")
+    made.add_argument("overrides", nargs="*", help="as for train.py, and code=packed as for export.py")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="library of past runs that refines the forecast")
     made.add_argument("--no-library", action="store_true", help="forecast from the configuration alone")
     made.add_argument("--price", type=float, help="dollars per hour of the whole machine")
@@ -59,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
     if arguments.price is not None and not arguments.price >= 0:
         raise UserError(f"plan: --price {arguments.price:g} must be at least 0: type --price 20")
-    config, option = composed(arguments.overrides, arguments.config_dir)
+    overrides = [text for text in arguments.overrides if not text.startswith("code=")]
+    config, option = composed(overrides, arguments.config_dir)
+    config["code"] = next((text[5:] for text in reversed(arguments.overrides) if text.startswith("code=")), "readable")
     library = None if arguments.no_library else arguments.runs
     found = plan_of(config, option, library, arguments.price)
     if arguments.json:
@@ -128,6 +130,7 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     from golf.size.library import measured_rates, read_library
     from golf.size.prior import prior_weights
     from golf.size.sample import ANY_TOKENIZER, forecast_artifact
+    from golf.size.shipped_code import code_bytes
     from golf.size.speed import step_seconds, training_forecast
     from golf.training.flops import training_flops_per_token
 
@@ -165,6 +168,7 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
         "tensors": [asdict(line) for line in lines],
         "bytes_by_class": {**forecast.sizes, "code": code},
         "artifact_bytes": forecast.total,
+        "code": config.get("code", "readable"),
         "code_bytes": code,
         "total_bytes": forecast.total + code,
         "limit_bytes": config["budget"]["limit_bytes"],
@@ -182,13 +186,6 @@ def hardware_line(config: Config) -> str | None:
         return describe_hardware(resolve_hardware(config["hardware"]))
     except UserError:
         return None
-
-
-def code_bytes(config: Config) -> int:
-    """Bytes of train_gpt.py as the exporter writes it."""
-    from golf.submission.flatten import flatten
-
-    return len(flatten(config, tokenizer_sha256="0" * 64).encode())
 
 
 def planned_classes(routed: Sequence[Any], quantised: Any, forecast: Any) -> list[PlannedClass]:

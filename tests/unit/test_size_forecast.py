@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,7 @@ from golf.quant.plan import QuantPlan
 from golf.size.library import measured_rates, read_library
 from golf.size.plan import class_totals, composed, network_of, plan_of
 from golf.size.sample import forecast_artifact
+from golf.size.shipped_code import code_bytes, likely_tokenizer
 from golf.size.speed import step_seconds, training_forecast
 
 NETWORK, TOKENIZER = {"_target_": "golf.models.gpt.GPT", "width": 128}, {"kind": "bytes", "vocab_size": 256}
@@ -224,3 +226,24 @@ def test_forecast_during_training_is_logged(tiny_run, tmp_path):
     summary = json.loads((folder / "stages" / "pack" / "manifest.json").read_text())["result"]
     assert abs(found[-1]["size/artifact_bytes"] - summary["artifact_bytes"]) < 100  # the tokenizer's identity differs
     assert (folder / "log.txt").read_text().count("size: the weights of step") == 1
+
+
+def test_planned_code_is_that_of_the_export(smoke_run, monkeypatch):
+    """Within one per cent: the prepared data's folder and the hash are all that is not known before."""
+    real = smoke_run.code("default").stat().st_size
+    assert abs(code_bytes(smoke_run.config) / real - 1) < 0.01
+    monkeypatch.setattr("golf.submission.flatten.packed", lambda text: text.encode()[:1234])  # it costs seconds
+    assert code_bytes({**smoke_run.config, "code": "packed"}) == 1234
+    with pytest.raises(UserError, match="code=zipped is not known"):
+        code_bytes({**smoke_run.config, "code": "zipped"})
+
+
+def test_the_tokenizer_that_an_export_will_open_follows_from_names_where_there_is_no_data():
+    data = {"_target_": "golf.data.fineweb.FinewebShards", "tokenizer": "auto", "folder": "no/fineweb10B_sp1024"}
+    assert likely_tokenizer(data) == "golf.data.tokenizer_kinds.SentencePieceTokenizer"
+    assert likely_tokenizer({**data, "tokenizer": "bytes"}) == "golf.data.tokenizer_kinds.PureByteTokenizer"
+    assert likely_tokenizer({**data, "folder": "no/fineweb10B_sp8192_caseops"}) == "golf.data.caseops.CaseOpsTokenizer"
+    assert likely_tokenizer({**data, "tokenizer": "no/gpt2.tiktoken"}) == "golf.data.byte_bpe.ByteBpeTokenizer"
+    names = {likely_tokenizer({**data, "folder": f"no/fineweb10B_{name}"}) for name in ("byte260", "sp1024", "gpt2")}
+    assert all(hasattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names)
+    assert len(names) == 3
