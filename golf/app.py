@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from golf.errors import GolfError, LimitExceeded, UserError, VerificationFailed
 
@@ -36,8 +36,10 @@ def train(config: Any) -> float | None:
     if first and (rescalings := changes(as_written, scaled)):
         factor = f"hardware.step_scale={scaled['hardware']['step_scale']:g}"
         print(f"rescaled to this hardware ({factor}; what is typed stays): {', '.join(rescalings)}", flush=True)
-    if first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and (folder / "config.yaml").is_file():
-        run = open_run_folder(folder)  # torchrun --max-restarts: go on
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun --max-restarts: go on
+    if first and (restarted or job.multirun) and (folder / "config.yaml").is_file():
+        run = open_run_folder(folder)
+        _require_same_job(run.path, job.overrides)
     elif first:
         run = create_run_folder(folder, resolved, list(job.overrides))
     else:
@@ -50,10 +52,20 @@ def train(config: Any) -> float | None:
     return run_pipeline(open_run_folder(folder) if first else run)
 
 
+def _require_same_job(folder: Path, overrides: Sequence[str]) -> None:
+    """A job of a sweep that is started again goes on in its folder, if that is what the folder holds."""
+    from golf.pipeline.run_folder import read_yaml
+
+    if read_yaml(folder / "overrides.yaml") != list(overrides):
+        raise UserError(f"{folder} holds another job: type the sweep as it was, or another hydra.sweep.dir=<folder>")
+
+
 def resume(folder: str, overrides: list[str]) -> int:
-    """`python train.py run=<folder>`: go on with a run where it was left."""
+    """`python train.py run=<folder>`: go on with a run, or a whole sweep, where it was left."""
     from golf.pipeline.run_folder import open_run_folder
 
+    if (Path(folder) / "sweep.json").is_file():
+        resume_sweep(Path(folder), overrides)
     run = open_run_folder(folder)
     if overrides:
         _require_same_config(run, overrides)
@@ -67,6 +79,33 @@ def resume(folder: str, overrides: list[str]) -> int:
         _start_ranks(run.path, run.config["hardware"]["devices"], as_child=False)
     run_pipeline(run)
     return 0
+
+
+def resume_sweep(folder: Path, overrides: list[str]) -> NoReturn:
+    """The sweep's own command in its own folder: finished jobs are kept; another launcher may do the others.
+
+    Raises:
+        UserError: overrides that would make it another sweep.
+    """
+    from golf.config.entry import run_script
+
+    saved = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["arguments"]
+    others = [
+        text for text in overrides if not text.startswith(("hydra/launcher=", "hydra.launcher.", "hydra.sweeper."))
+    ]
+    if others:
+        raise UserError(
+            f"{others[0]}: a sweep goes on with the command that it was started with, on another launcher if you like; "
+            f"type python train.py run={folder}"
+        )
+    other_launcher = any(text.startswith("hydra/launcher=") for text in overrides)
+    replaced = {text.partition("=")[0] for text in overrides}
+    kept = [
+        text
+        for text in saved
+        if text.partition("=")[0] not in replaced and not (other_launcher and text.startswith("hydra.launcher."))
+    ]
+    run_script("train", "golf.app:train", [*kept, *overrides, f"hydra.sweep.dir={folder}"])
 
 
 def run_pipeline(run: Any) -> float | None:

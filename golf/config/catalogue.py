@@ -17,6 +17,8 @@ from golf.errors import UserError
 ORDER = ("experiment", "model", "optim", "quant", "eval", "data", "tokenizer", "schedule")
 ORDER += ("average", "qat", "sparsity", "codec")
 
+ENGINES = ("launcher", "sweeper")  # of a multirun: the groups of Hydra's own that golf fills
+
 
 @dataclass(frozen=True)
 class Option:
@@ -53,7 +55,7 @@ def options(folders: Iterable[Path]) -> dict[str, list[Option]]:
     for folder in folders:
         for path in sorted(folder.rglob("*.yaml")):
             relative = path.relative_to(folder).with_suffix("")
-            if len(relative.parts) < 2 or relative.parts[0] == "hydra":
+            if len(relative.parts) < 2 or (relative.parts[0] == "hydra" and relative.parts[1] not in ENGINES):
                 continue
             group, name = _group_of(relative)
             found.setdefault(group, {}).setdefault(name, read_option(group, name, path))

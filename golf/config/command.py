@@ -11,6 +11,7 @@ from pathlib import Path
 from golf.config.ablation import expanded
 from golf.config.check import Findings, find
 from golf.config.compose import Composer, CompositionError
+from golf.config.engines import registry
 from golf.config.sweeps import variants, with_sweep_file, without_multirun
 from golf.config.undeclared import misplaced_package, undeclared
 from golf.errors import UserError
@@ -26,7 +27,7 @@ def check_command(
     """All findings of `python <name>.py <overrides>`; sweeps are expanded when `multirun`."""
     put_on_path(config_dirs)
     composer = Composer(name, tuple(config_dirs), folder) if folder else Composer(name, tuple(config_dirs))
-    findings = Findings()
+    findings = Findings(errors=registry.mistakes(overrides, multirun))
     if multirun:
         overrides = expanded(composer, overrides)
     for candidate in variants(composer, with_sweep_file(composer, overrides)) if multirun else [list(overrides)]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from golf.config import resolvers
 from golf.config.ablation import ablated
+from golf.config.engines import registry
 from golf.config.scaling import rescaled
 from golf.errors import UserError
 
@@ -59,6 +60,7 @@ class Composer:
         if not (self.folder / f"{self.name}.yaml").is_file():
             raise UserError(f"{self.folder} has no {self.name}.yaml; type one of {', '.join(COMMANDS)}")
         search_path = create_config_search_path(str(self.folder))
+        registry.register()
         for folder in self.config_dirs:
             if not folder.is_dir():
                 raise UserError(f"--config-dir {folder}: no such folder; type the path of a folder with config groups")

@@ -108,18 +108,16 @@ def _with_parts(name: str, argv: list[str], arguments: argparse.Namespace) -> li
 
 def _sweep(name: str, function: Function | str) -> int:
     """All jobs; the exit code is that of the worst. What stops the sweep itself says how to go on with it."""
-    from golf.config.multirun import engines
+    from golf.config.engines import registry
     from golf.config.sweep_table import SweepTable
 
-    engines.register()
+    registry.register()
     SweepTable.exit_code, SweepTable.again, SweepTable.folder = 0, "", None
     try:
         _hydra_main(name, function)
     except BaseException:
-        if SweepTable.again and resolvers.rank() == 0:
-            print(
-                f"golf: finished jobs are kept; go on with the sweep: {SweepTable.again}", file=sys.stderr, flush=True
-            )
+        if SweepTable.begun():
+            print(f"golf: go on with the jobs that are left: {SweepTable.again}", file=sys.stderr, flush=True)
         raise
     return SweepTable.exit_code
 
@@ -151,8 +149,8 @@ def run_job(config: Any, function: Function | str) -> Any:
 
 
 def _run_sweep_job(config: Any, function: Function | str) -> Any:
+    from golf.config.engines.records import WORST, finished, usable
     from golf.config.job import current_job
-    from golf.config.multirun.records import WORST, finished, usable
     from golf.config.sweep_table import record_job
 
     job = current_job()

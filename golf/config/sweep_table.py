@@ -1,29 +1,51 @@
 """The table at the end of a multirun: one line per job with what was varied, its objective, state and folder.
 
 Each job writes `job.json` into its folder (in whatever process it runs), the parent reads them in a Hydra callback, so
-the table is the same for every launcher. Invariant: a job that failed appears too, with its error, and the sweep's exit
+the table is the same for every launcher and sweeper; after it come the errors, the page, and the commands that repeat
+the best job and go on with the rest. Invariant: a job that failed appears too, with its error, and the sweep's exit
 code is that of its worst job.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 
+from golf.config.engines.records import RECORD, SWEEP, read_record, write_record
 from golf.errors import GolfError
-
-RECORD = "job.json"
-WORST = 1e9  # objective of a failed job: finite, because a sweeper that meets NaN or inf may stop the whole sweep
+from golf.files import write_atomically
 
 
 class SweepTable(Callback):
     """Prints the table when the last job has ended; `exit_code` is then that of the sweep."""
 
     exit_code: ClassVar[int] = 0
+    folder: ClassVar[Path | None] = None
+    again: ClassVar[str] = ""  # the command that goes on with the sweep
+
+    @classmethod
+    def begun(cls) -> bool:
+        """Whether a job of the sweep has left something; a sweep that was refused leaves nothing."""
+        if cls.folder is None or any(cls.folder.glob("[0-9]*/*")):
+            return cls.folder is not None
+        (cls.folder / SWEEP).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: a study
+            cls.folder.rmdir()
+        return False
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        folder, script = Path(config.hydra.sweep.dir), str(config.hydra.job.config_name)
+        arguments = [text for text in sys.argv[1:] if not text.startswith("hydra.sweep.dir=")]
+        SweepTable.folder, SweepTable.again = folder, resuming(script, arguments, folder)
+        if not (folder / SWEEP).is_file():  # what a sweep is does not change when it goes on
+            write_atomically(folder / SWEEP, json.dumps({"script": script, "arguments": arguments}, indent=1) + "\n")
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -31,9 +53,31 @@ class SweepTable(Callback):
         SweepTable.exit_code = max((record["exit_code"] for record in records), default=0)
         if records:
             print(render(records, folder), flush=True)
-            for line in _verdicts(folder):
+            for line in [*_verdicts(folder), *endings(records, SweepTable.again)]:
                 print(line, flush=True)
             print(f"report  {write_page(records, folder)}", flush=True)
+
+
+def resuming(script: str, arguments: list[str], folder: Path) -> str:
+    """The command that goes on with a sweep: its folder is enough for train.py."""
+    if script == "train":
+        return shlex.join(["python", "train.py", f"run={folder}"])
+    return shlex.join(["python", f"{script}.py", *arguments, f"hydra.sweep.dir={folder}"])
+
+
+def endings(records: list[dict[str, Any]], again: str) -> list[str]:
+    """Errors of the jobs that failed and what runs only those again; the command of the best job."""
+    from golf.report.sweep import repeating
+
+    failed = [record for record in records if record["state"] != "done"]
+    lines = [f"failed  job {record['job']}: {record['error']}" for record in failed]
+    if failed and again:
+        lines.append(f"again   {again}")
+    scored = [record for record in records if record["state"] == "done" and record["objective"] is not None]
+    if scored and len({record["objective_name"] for record in scored}) == 1:
+        best = min(scored, key=lambda record: record["objective"])
+        lines.append(f"best    {repeating(best['overrides'], script=best.get('script') or 'train')}")
+    return lines
 
 
 def _verdicts(folder: Path) -> list[str]:
@@ -48,30 +92,15 @@ def _verdicts(folder: Path) -> list[str]:
 
 def record_job(config: Any, outcome: Any, seconds: float, error: str = "", exit_code: int = 0) -> None:
     """Writes the record of the current job of a sweep."""
-    job = HydraConfig.get()
-    record = {
-        "job": job.job.num,
-        "script": job.job.config_name,  # train, export or evaluate
-        "overrides": list(job.overrides.task),
-        "state": "failed" if exit_code else "done",
-        "objective_name": getattr(outcome, "stage", None) or config.get("objective"),  # the rung that was scored
-        "objective": float(outcome) if isinstance(outcome, int | float) else None,
-        "bytes": getattr(outcome, "total_bytes", None),
-        "place": getattr(outcome, "place", None),
-        "error": error,
-        "exit_code": exit_code,
-        "seconds": round(seconds, 3),
-    }
-    folder = Path(job.runtime.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    job, rung = HydraConfig.get(), config.get("objective")
+    texts, folder = list(job.overrides.task), Path(job.runtime.output_dir)
+    write_record(folder, job.job.num, str(job.job.config_name), texts, outcome, seconds, error, exit_code, rung)
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """Records of the jobs in a sweep folder, in the order of their numbers."""
-    records = []
-    for path in folder.rglob(RECORD):
-        records.append(json.loads(path.read_text(encoding="utf-8")) | {"folder": str(path.parent)})
+    found = [(path.parent, read_record(path.parent)) for path in folder.rglob(RECORD)]
+    records = [record | {"folder": str(place)} for place, record in found if record is not None]
     return sorted(records, key=lambda record: (record["job"] is None, record["job"]))
 
 

@@ -75,7 +75,7 @@ def test_config_errors_come_before_anything_is_written(train):
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_sweep_goes_on_after_a_failed_job(train, launcher):
     if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+        pytest.importorskip("joblib")
     done = train("-m", "experiment=smoke", "seed=3,1,2", f"hydra/launcher={launcher}")
     assert done.returncode == 4
     assert "golf: the check failed" in done.stderr

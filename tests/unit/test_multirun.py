@@ -53,7 +53,7 @@ def test_a_sweep_of_two_keys(script_here, tmp_path):
 def test_one_of_the_jobs_fails(script, script_here, tmp_path, launcher):
     parallel = ()
     if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+        pytest.importorskip("joblib")
         parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     call = script_here if launcher == "basic" else script
     done = call("train", *SWEEP, *parallel, f"init_from={tmp_path}/nowhere,null")
