@@ -12,6 +12,7 @@ from torch import Tensor
 
 from golf.config.build import build
 from golf.data.stream import Batch
+from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ledger import Ledger
 from golf.evaluation.scorer import score_windows
 from golf.evaluation.split import count_target_bytes, split_part
@@ -33,6 +34,7 @@ class GolfModule(LightningModule):
         self._ledger: Any = None  # the Ledger of the validation that is running
         self._bytes_N: Any = None
         self._part: Any = None  # the tokens that are validated on
+        self._said_cheap = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_current_fx_name":  # set twice around every hook: a string needs no registering
@@ -66,8 +68,17 @@ class GolfModule(LightningModule):
 
     # -- validation: the same windows, ledger and byte counts as every other score ------------------------------------
     def validation_protocol(self) -> Any:
-        found = self.session.evaluation.evaluators(self.session.stream.seq_len)
-        return next(iter(found.items()), None)
+        """Name and windows; where the first protocol is more than its windows, plain blocks, and the log says so."""
+        seq_len = self.session.stream.seq_len
+        found = next(iter(self.session.evaluation.evaluators(seq_len).items()), None)
+        if found is None or not hasattr(found[1], "run"):
+            return found
+        if not self._said_cheap:
+            self._said_cheap = True
+            self.session.say(
+                f"validation during training: contiguous blocks of {seq_len:,} tokens ({found[0]} scores at the end)"
+            )
+        return "contiguous", Contiguous(seq_len)
 
     def validation_part(self) -> Any:
         """The part of the validation split that is scored during training."""

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import golf.evaluation.scorer as scorer
 from golf.data.bytes import uniform_byte_table
 from golf.errors import LimitExceeded, UserError
 from golf.evaluation.contiguous import Contiguous
@@ -182,6 +184,47 @@ def test_a_limit_ends_an_evaluation(make, tokens):
     assert scored(1e9).coverage.scored == scored(None).coverage.scored == 299
     with pytest.raises(LimitExceeded, match=r"eval\.limit_seconds=1e-09: .* about .* s for all"):
         scored(1e-9)
+
+
+def test_validation_during_training_is_what_it_is_called():
+    from golf.training.module import GolfModule
+
+    said = []
+
+    def protocol(plan):
+        session = SimpleNamespace(evaluation=plan, stream=SimpleNamespace(seq_len=32), say=said.append, net=Mean())
+        module = GolfModule(session)
+        name, evaluator = module.validation_protocol()
+        assert module.validation_protocol()[0] == name
+        return name, type(evaluator)
+
+    assert protocol(Sliding(0, 8)) == ("sliding", Sliding)
+    assert said == []
+    assert protocol(Packed()) == protocol(DocumentIsolated()) == ("contiguous", Contiguous)
+    assert said[0] == "validation during training: contiguous blocks of 32 tokens (packed scores at the end)"
+    assert len(said) == 2
+
+
+def test_compiling_that_fails_is_said_and_done_without(tokens, monkeypatch):
+    class Compiles(Mean):
+        phase, quantises = 0, staticmethod(bool)
+
+        def compiled_losses(self):
+            calls.append("compiled")
+            return self.broken
+
+        def broken(self, *arguments):
+            calls.append("called")
+            raise RuntimeError("no compiler here\nsecond line")
+
+    calls = []
+    monkeypatch.setattr(scorer, "COMPILE_FLOPS", {"cpu": 0.0})
+    plain = evaluate(Mean(), tokens, uniform_byte_table(VOCAB), Sliding(32, 8))
+    result = evaluate(Compiles(), tokens, uniform_byte_table(VOCAB), Sliding(32, 8), compiled=True)
+    assert calls == ["compiled", "called"]
+    assert result.record["compile_error"] == "RuntimeError: no compiler here"
+    assert result.record["compiled_shapes"] == []
+    assert (result.ledger.nats_N == plain.ledger.nats_N).all()
 
 
 def test_fingerprints_see_every_change():
