@@ -53,20 +53,13 @@ def training_loss(model: Any, batch: Batch, stream: TokenStream) -> Tensor:
     return model(batch.inputs_BT, batch.targets_BT, "mean", batch.cu_seqlens, stream.max_seqlen or 0)
 
 
-def other_shapes(batch: Batch, stream: TokenStream, schedules: Schedules) -> Iterator[Batch]:
-    """The batch in every other shape that the run may meet: staged row lengths, other sizes of the document list."""
+def other_shapes(batch: Batch, schedules: Schedules) -> Iterator[Batch]:
+    """The batch in every other shape that the run may meet: staged row lengths. (Any number of documents is one shape
+    to the compiler, see `GPT.forward`.)"""
     for seq_len, share in schedules.shapes():
         resized = schedules.resized(batch, {"seq_len": seq_len, "batch_share": share})
         if resized.inputs_BT.shape != batch.inputs_BT.shape:
             yield resized
-    if batch.cu_seqlens is not None:
-        end = batch.inputs_BT.shape[1]
-        for size in stream.cu_sizes():
-            if size != len(batch.cu_seqlens):
-                padded = torch.nn.functional.pad(batch.cu_seqlens, (0, max(0, size - len(batch.cu_seqlens))), value=end)
-                padded = padded[:size].clone()
-                padded[-1] = end
-                yield batch._replace(cu_seqlens=padded)
 
 
 def warm_up(
@@ -106,7 +99,7 @@ def warm_up(
                     average_gradients(model, optimizer, world)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-        for batch in [] if schedules is None else other_shapes(stream.batch(0, rank, world), stream, schedules):
+        for batch in [] if schedules is None else other_shapes(stream.batch(0, rank, world), schedules):
             training_loss(model, to_device(batch, device), stream).backward()
             optimizer.zero_grad(set_to_none=True)
     model.phase, model.quantise = phase, quantise

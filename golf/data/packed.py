@@ -4,7 +4,8 @@ Published rule (records from 10 April 2026): shards in order; the cursor begins 
 takes S·(B/S + 1) consecutive tokens and span s its s-th part (inputs = span[:-1], targets = span[1:]); a rest of a
 shard that is too short for a whole step is dropped; after the last shard comes the first again. Segments begin where
 the inputs have a BOS and at the first token, and every segment is cut again at multiples of T from its own start.
-`cu_seqlens` lists the starts and the total, padded with the total to a multiple of `bucket`, so that few shapes occur.
+`cu_seqlens` lists the starts and the total, padded with the total to a multiple of `bucket`; a compiled network takes
+any length of it without compiling again (`GPT.forward`).
 
 The published scripts drop by micro-steps of all ranks, which on 8 GPUs (no accumulation) is a step; here it is the step
 on any number of devices. Invariant: the position of a step is a formula of its number (nothing is read to find it).
@@ -19,7 +20,6 @@ from golf.data.stream import Batch, TokenStream, nearest_multiples
 from golf.errors import UserError
 
 SEARCHED_TOKENS = 1 << 16
-SAMPLED_STEPS = 64
 
 
 class PackedStream(TokenStream):
@@ -70,19 +70,6 @@ class PackedStream(TokenStream):
         cu_seqlens = segment_boundaries(tokens[:-1], self._bos_id, self.seq_len, self.bucket)
         row = torch.from_numpy(tokens.astype(np.int64))
         return Batch(row[None, :-1], row[None, 1:], torch.from_numpy(cu_seqlens))
-
-    def cu_sizes(self) -> list[int]:
-        """Lengths of `cu_seqlens` in the first steps, and one bucket to either side: what to compile before the clock.
-
-        A later batch with more documents has a longer one: it is right, but compiles a graph of its own.
-        """
-        sizes = []
-        for step in range(min(SAMPLED_STEPS, int(self._steps_until[-1]))):
-            for span in range(self.spans_per_step):
-                batch = self.batch(step * self.spans_per_step + span)
-                sizes.append(0 if batch.cu_seqlens is None else len(batch.cu_seqlens))
-        first = max(min(sizes) - self.bucket, self.bucket)
-        return list(range(first, max(sizes) + self.bucket + 1, self.bucket))
 
 
 def first_bos(shards: Shards, index: int) -> int:

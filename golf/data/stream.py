@@ -82,10 +82,6 @@ class TokenStream:
         """Micro-batch number `micro_step` (counted over the whole run) of `rank`."""
         raise NotImplementedError
 
-    def cu_sizes(self) -> list[int]:
-        """Lengths of `cu_seqlens` to warm up with; none where batches have no segments."""
-        return []
-
 
 class SequentialStream(TokenStream):
     """An endless pass over the shards in order (the challenge's baseline).

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from golf.models.attention.documents import check_documents
 from golf.models.context import Context, at_positions
 from golf.models.depth import DepthPlan, Visit
 from golf.models.layers import HeadLinear, rms_norm
@@ -246,7 +247,12 @@ class GPT(nn.Module):
         cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
         """
         # Only training is compiled: evaluation has other shapes.
-        run = self._compiled if self._compiled is not None and self.training else self.graph
+        compiled = self._compiled is not None and self.training
+        run = self._compiled if compiled else self.graph
+        if cu_seqlens_S is not None:
+            check_documents(cu_seqlens_S, ids_BT, max_seqlen)
+            if compiled:  # one graph for any number of documents
+                torch._dynamo.maybe_mark_dynamic(cu_seqlens_S, 0)
         return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
 
     def eager(self, ids_BT: Tensor, targets_BT: Tensor | None = None, reduction: str = "mean") -> Tensor:

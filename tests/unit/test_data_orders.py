@@ -109,7 +109,6 @@ def test_packed_is_the_published_rule(shards: Shards, world: int) -> None:
             assert batch.cu_seqlens is not None
             assert batch.cu_seqlens.dtype == torch.int32
             assert len(batch.cu_seqlens) % 16 == 0
-            assert len(batch.cu_seqlens) in stream.cu_sizes()
     assert stream.max_seqlen == 24
 
 

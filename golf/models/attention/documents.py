@@ -19,6 +19,28 @@ def segment_starts(cu_seqlens_S: Tensor, length: int) -> Tensor:
     return cu_seqlens_S[torch.searchsorted(cu_seqlens_S, positions_T, right=True) - 1]
 
 
+def check_documents(cu_seqlens_S: Tensor, ids_BT: Tensor, max_seqlen: int) -> None:
+    """Boundaries that are on the CPU (asking a GPU would halt it) fit their row, and its segments `max_seqlen`.
+
+    Raises:
+        UserError: they do not.
+    """
+    if cu_seqlens_S.device.type != "cpu":
+        return
+    row, last = ids_BT.numel(), int(cu_seqlens_S[-1])
+    if last != row or int(cu_seqlens_S[0]) != 0:
+        raise UserError(
+            f"document boundaries from {int(cu_seqlens_S[0])} to {last} do not fit a row of {row} tokens: "
+            f"cu_seqlens begins with 0 and ends with {row}; type data/order=packed, which makes them so"
+        )
+    longest = int(cu_seqlens_S.diff().max())
+    if max_seqlen and longest > max_seqlen:
+        raise UserError(
+            f"a document segment of {longest} tokens is longer than max_seqlen={max_seqlen}, which attention looks "
+            f"back; type data.seq_len={longest} or more, or cut segments as golf.data.packed.segment_boundaries does"
+        )
+
+
 def document_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cu_seqlens_S: Tensor, max_seqlen: int = 0
 ) -> Tensor:
