@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from golf.errors import LimitExceeded, UserError
+from golf.size.measured import PlanSettings, measured_step, split_settings
 
 Config = dict[str, Any]
 SOURCES = {"exact": "Gaussian weights", "sample": "Gaussian weights"}
@@ -41,7 +42,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     made = _Parser("golf plan", description="Bytes, steps, seconds and cost of a run, before it.")
-    made.add_argument("overrides", nargs="*", help="as for train.py, and code=packed as for export.py")
+    told = "as for train.py, and code=packed, plan.step_ms= or plan.run= (a measured step), plan.price_per_gpu_hour="
+    made.add_argument("overrides", nargs="*", help=told)
     made.add_argument("--runs", type=Path, default=Path("runs"), help="library of past runs that refines the forecast")
     made.add_argument("--no-library", action="store_true", help="forecast from the configuration alone")
     made.add_argument("--price", type=float, help="dollars per hour of the whole machine")
@@ -59,11 +61,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
     if arguments.price is not None and not arguments.price >= 0:
         raise UserError(f"plan: --price {arguments.price:g} must be at least 0: type --price 20")
-    overrides = [text for text in arguments.overrides if not text.startswith("code=")]
-    config, option = composed(overrides, arguments.config_dir)
-    config["code"] = next((text[5:] for text in reversed(arguments.overrides) if text.startswith("code=")), "readable")
+    settings, overrides = split_settings(arguments.overrides)
+    if arguments.price is not None and settings.price_per_gpu_hour is not None:
+        raise UserError("--price and plan.price_per_gpu_hour are two prices: leave one of them out")
+    config, option = composed([text for text in overrides if not text.startswith("code=")], arguments.config_dir)
+    config["code"] = next((text[5:] for text in reversed(overrides) if text.startswith("code=")), "readable")
     library = None if arguments.no_library else arguments.runs
-    found = plan_of(config, option, library, arguments.price)
+    found = plan_of(config, option, library, arguments.price, settings)
     if arguments.json:
         print(json.dumps(found, indent=1))
     else:
@@ -112,12 +116,19 @@ def network_of(config: Config) -> Any:
         raise UserError(f"model cannot be built ({type(error).__name__}: {said}): type golf check with it") from error
 
 
-def plan_of(config: Config, option: str, runs: Path | None, price: float | None = None) -> Config:
+def plan_of(
+    config: Config,
+    option: str,
+    runs: Path | None,
+    price: float | None = None,
+    settings: PlanSettings | None = None,
+) -> Config:
     """The plan as plain data.
 
     Args:
         config: a resolved config of train.py. option: its hardware option.
-        runs: folder of the library, None = without one.
+        runs: folder of the library, None = without one. price: dollars per hour of the whole machine.
+        settings: a measured step time and a price per GPU-hour.
 
     Raises:
         UserError: a tensor without a route; a codec whose package is missing.
@@ -140,8 +151,11 @@ def plan_of(config: Config, option: str, runs: Path | None, price: float | None 
     sparsity = build(config["sparsity"]) if (config.get("sparsity") or {}).get("_target_") else None
     library = read_library(runs) if runs is not None else []
     flops = training_flops_per_token(net, config["data"]["seq_len"])
-    step = step_seconds(config, option, flops, library, hardware_line(config))
-    training = training_forecast(config, option, step, price)
+    settings = settings or PlanSettings()
+    step = measured_step(settings, config, option, flops)
+    if step is None:
+        step = step_seconds(config, option, flops, library, hardware_line(config))
+    training = training_forecast(config, option, step, price, settings.price_per_gpu_hour)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, config["hardware"]["threads"]))
     try:

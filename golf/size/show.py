@@ -46,17 +46,27 @@ def plan_text(plan: Mapping[str, Any]) -> str:
 
 
 def training_text(training: Mapping[str, Any]) -> list[str]:
-    """Steps, tokens, seconds and cost, as far as they are known."""
+    """Steps, tokens, seconds and cost, as far as they are known, as the projection that they are."""
     known = []
     if training["steps"] is not None:
         known.append(f"{training['steps']:,} steps, {training['tokens']:,} tokens")
     if training["seconds"] is not None:
-        each = "" if training["step_ms"] is None else f" ({training['step_ms']:.1f} ms per step)"
-        known.append(f"{training['seconds']:,.0f} s{each}")
-    if training["cost"] is not None:
-        known.append(f"${training['cost']:.2f}")
+        pace = f" ({training['step_ms']:.1f} ms per step)" if training["step_ms"] is not None else ""
+        known.append(f"{training['seconds']:,.0f} s{pace}")
     text = ", ".join(known) or "steps unknown"
-    return [f"training    {text} on hardware={training['hardware']}", f"            speed from {training['source']}"]
+    lines = [f"projection  {text} on hardware={training['hardware']}", f"            step time {training['source']}"]
+    if training["cost"] is not None:
+        cost = (
+            f"{training['gpu_hours']:.2f} GPU-hours, ${training['cost']:.2f} at ${training['price_per_gpu_hour']:g} "
+            f"per GPU-hour ({training['price_source']})"
+        )
+        if training["evaluation_seconds"]:
+            most = f"{training['evaluation_seconds']:,.0f} s of evaluation ${training['cost_with_evaluation']:.2f}"
+            cost += f"; with at most {most}"
+        lines.append(f"            {cost}")
+    if training["ends"]:
+        lines.append(f"            {training['ends']}")
+    return lines
 
 
 def ladder_text(rows: Sequence[Mapping[str, Any]], target: int, scored_on: str | None = None) -> str:
