@@ -59,7 +59,8 @@ def shards(folder: Path, tokenizer: str, config: dict[str, Any]) -> list[Line]:
     from golf.data.shards import Shards
 
     if not folder.is_dir():
-        todo = "golf data download --variant sp1024 --train-shards 10, or data.folder=<folder>"
+        variant = folder.name.removeprefix("fineweb10B_") if folder.name.startswith("fineweb10B_") else "sp1024"
+        todo = f"golf data download --variant {variant} --train-shards 10, or data.folder=<folder>"
         return [Line("fail", "data", f"{folder}: no such folder", todo, "there is nothing to train on")]
     try:
         prepared = open_folder(folder, tokenizer)

@@ -131,7 +131,7 @@ def reason(code: int, said: list[str]) -> str:
     """The line that matters: golf's own, else the last one."""
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128
-        name = signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+        name = {int(known): known.name for known in signal.Signals}.get(number, f"signal {number}")
         hint = ", probably for want of memory" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
     own = [line.removeprefix("golf: ") for line in said if line.startswith("golf: ")]

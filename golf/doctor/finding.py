@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from golf.errors import UserError
+from golf.errors import GolfError, UserError
 
 LOOK_SECONDS = 60.0  # everything but the dry run
 
@@ -82,7 +82,7 @@ def subject_of(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Su
     return found
 
 
-def split_error(error: UserError) -> tuple[str, str]:
+def split_error(error: GolfError) -> tuple[str, str]:
     """golf's one line, parted into what was wrong and what to type."""
     text = " ".join(str(error).split())
     for mark in ("; type ", ": type ", "; ", ": "):

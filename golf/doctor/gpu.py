@@ -94,7 +94,7 @@ def ask(arguments: list[str]) -> tuple[int, str]:
 
 def read_gpus(ask: Callable[[list[str]], tuple[int, str]] = ask) -> list[Gpu]:
     """All GPUs of this machine as they are now; none without nvidia-smi."""
-    fields = list(FIELDS)
+    fields: list[str] = list(FIELDS)
     for _ in range(2 * len(FIELDS)):
         code, said = ask([f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"])
         if code == 0:

@@ -47,7 +47,7 @@ def under_load(gpus: list[Any], rates: list[float]) -> list[Line]:
     for gpu, rate in zip(gpus, rates, strict=True):
         a_NN = torch.randn(size, size, device=gpu).to(torch.bfloat16)
         for _ in range(int(2 * rate / (2 * size**3))):
-            a_NN @ a_NN
+            _ = a_NN @ a_NN
     lines = [line for gpu in read_gpus() for line in slowed(gpu)]
     for gpu in gpus:
         torch.cuda.synchronize(gpu)
@@ -70,13 +70,13 @@ def product_flops(device: Any, hardware: dict[str, Any]) -> float:
             torch.mps.synchronize()
 
     try:
-        a_NN @ b_NN
+        _ = a_NN @ b_NN
         finish()
         best, until = 0.0, time.perf_counter() + SECONDS
         while not best or time.perf_counter() < until:
             begun = time.perf_counter()
             for _ in range(4):
-                a_NN @ b_NN
+                _ = a_NN @ b_NN
             finish()
             best = max(best, 4 * 2 * size**3 / (time.perf_counter() - begun))
     finally:
