@@ -208,7 +208,36 @@ def composed_once() -> Callable[[str], dict[str, Any]]:
     return cache(lambda experiment: composer.compose([f"experiment={experiment}"]))
 
 
-PAGES: dict[str, Callable[[], str]] = {"techniques.md": techniques, "records.md": records}
+# -- options ------------------------------------------------------------------------------------------------------------
+LEADING = ("model", "optim", "quant", "eval")  # the groups that lead everywhere else, too
+
+
+def reference() -> str:
+    """The page of all options: every file of conf/ as it is, records apart."""
+    lines = [
+        "# Options\n",
+        "Every option of every group with its keys, their defaults and what they mean, made from `conf/` by",
+        "`python scripts/make_docs.py`. Choose one with `group=option`, change a key with `group.key=value`; `golf show` prints",
+        "what comes of it. `_target_` is the class or function whose arguments the keys are. The records are on",
+        "[a page of their own](records.md).\n",
+        "The primary files, one per command, hold what belongs to no group:\n",
+    ]
+    for name in ("train", "export", "evaluate"):
+        lines += [f"## {name}.yaml\n", *yaml_block(CONF / f"{name}.yaml")]
+    folders = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."})
+    groups = [name for name in folders if not name.startswith("experiment/")]
+    for group in sorted(groups, key=lambda name: (name.split("/")[0] not in LEADING, groups.index(name))):
+        lines.append(f"## {group}\n")
+        for path in sorted((CONF / group).glob("*.yaml")):
+            lines += [f"### {group}={path.stem}\n", *yaml_block(path)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def yaml_block(path: Path) -> list[str]:
+    return ["```yaml", path.read_text(encoding="utf-8").rstrip(), "```\n"]
+
+
+PAGES: dict[str, Callable[[], str]] = {"techniques.md": techniques, "records.md": records, "reference.md": reference}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,7 +19,10 @@ from golf.config.command import check_command
 from golf.config.compose import conf_dir
 from golf.runs.command import parser as runs_parser
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/comparing.md")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/comparing.md", "docs/index.md", "docs/ladder.md"),
+    *("docs/challenge.md", "docs/budgets.md", "docs/extend.md", "docs/troubleshooting.md"),
+)
 SCRIPTS = ("train.py", "export.py", "evaluate.py")
 FOUND = [(name, words) for name in DOCUMENTS for words in commands(name)]
 EXAMPLE = {
