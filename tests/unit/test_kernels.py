@@ -26,8 +26,8 @@ from tiny import tiny
 
 from golf.errors import UserError
 from golf.models.kernels import leaky_mlp, softcapped_loss
-from golf.models.kernels.leaky_mlp import FusedLeakyMlp, define_leaky_operators
-from golf.models.kernels.softcapped_loss import IGNORED, FusedSoftcappedLoss, define_loss_operators
+from golf.models.kernels.leaky_mlp import define_leaky_operators, fused_leaky_mlp
+from golf.models.kernels.softcapped_loss import IGNORED, define_loss_operators, softcapped_losses
 from golf.models.kernels.triton_text import interpreted, lines_said
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -64,7 +64,7 @@ def test_leaky_mlp(sizes: tuple[int, int, int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     given = [torch.randn(shape).to(dtype).requires_grad_() for shape in ((N, D), (F_, D), (D, F_))]
     exact = [tensor.detach().float().requires_grad_() for tensor in given]
-    y_ND = FusedLeakyMlp.apply(*given, 0.3)
+    y_ND = fused_leaky_mlp(*given, 0.3)
     expected_ND = F.linear(F.leaky_relu(F.linear(exact[0], exact[1]), 0.3).square(), exact[2])
     g_ND = torch.randn(N, D).to(dtype)
     y_ND.backward(g_ND)
@@ -87,7 +87,7 @@ def test_softcapped_loss(N: int, V: int, cap: float, dtype: torch.dtype) -> None
     exact_NV = given_NV.detach().float().requires_grad_()
     targets_N = torch.randint(0, V, (N,))
     targets_N[0] = IGNORED
-    losses_N = FusedSoftcappedLoss.apply(given_NV, targets_N, cap)
+    losses_N = softcapped_losses(given_NV, targets_N, cap)
     z_NV = cap * torch.tanh(exact_NV / cap) if cap else exact_NV
     expected_N = F.cross_entropy(z_NV, targets_N, reduction="none")
     assert losses_N[0] == 0
@@ -104,7 +104,7 @@ def test_softcapped_loss(N: int, V: int, cap: float, dtype: torch.dtype) -> None
 @inside
 def test_a_target_outside_the_vocabulary_is_not_a_number() -> None:
     define_loss_operators()
-    losses_N = FusedSoftcappedLoss.apply(torch.randn(3, 9), torch.tensor([4, 9, -1]), 30.0)
+    losses_N = softcapped_losses(torch.randn(3, 9), torch.tensor([4, 9, -1]), 30.0)
     assert torch.isnan(losses_N).tolist() == [False, True, True]
 
 
@@ -127,7 +127,7 @@ def test_a_network_with_both_trains_as_without(
     torch.testing.assert_close(*losses, atol=1e-6, rtol=1e-6)
     for (name, mine), plain in zip(nets[0].named_parameters(), nets[1].parameters()):
         torch.testing.assert_close(mine.grad, plain.grad, atol=2e-5, rtol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
-    assert sorted(launched) == ["capped_loss", "capped_loss_backward", *4 * ["leaky_square"]], "two blocks, both ways"
+    assert sorted(launched) == ["capped_gradient", "capped_loss", *4 * ["leaky_square"]], "two blocks, both ways"
     assert capsys.readouterr().err == ""
     with torch.no_grad():
         scores = [net.eval()(ids_BT[:, :-1], ids_BT[:, 1:], reduction="none") for net in nets]

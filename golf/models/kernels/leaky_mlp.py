@@ -78,51 +78,52 @@ def leaky_tiles(a: Tensor) -> tuple[int, int, int, int, int]:
     return 64, 64, 32, 2, 4
 
 
-def leaky_square_forward(x_ND: Tensor, fc_FD: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    pre_NF, post_NF = leaky_square_shapes(x_ND, fc_FD, slope)
+def leaky_mlp_run(x_ND: Tensor, fc_FD: Tensor, proj_DF: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    _, pre_NF, post_NF = leaky_mlp_shapes(x_ND, fc_FD, proj_DF, slope)
     launch_leaky_square(x_ND.contiguous(), fc_FD.contiguous(), pre_NF, post_NF, slope, backward=False)
-    return pre_NF, post_NF
+    return F.linear(post_NF, proj_DF), pre_NF, post_NF
 
 
-def leaky_square_shapes(x_ND: Tensor, fc_FD: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+def leaky_mlp_shapes(x_ND: Tensor, fc_FD: Tensor, proj_DF: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
     shape = (x_ND.shape[0], fc_FD.shape[0])
-    return x_ND.new_empty(shape), x_ND.new_empty(shape)
+    return x_ND.new_empty((x_ND.shape[0], proj_DF.shape[0])), x_ND.new_empty(shape), x_ND.new_empty(shape)
 
 
-def leaky_square_backward(g_ND: Tensor, proj_DF: Tensor, pre_NF: Tensor, slope: float) -> Tensor:
+def leaky_gradient_run(g_ND: Tensor, proj_DF: Tensor, pre_NF: Tensor, slope: float) -> Tensor:
     dpre_NF = torch.empty_like(pre_NF)
     launch_leaky_square(g_ND.contiguous(), proj_DF.contiguous(), pre_NF, dpre_NF, slope, backward=True)
     return dpre_NF
 
 
-def leaky_square_backward_shapes(g_ND: Tensor, proj_DF: Tensor, pre_NF: Tensor, slope: float) -> Tensor:
+def leaky_gradient_shapes(g_ND: Tensor, proj_DF: Tensor, pre_NF: Tensor, slope: float) -> Tensor:
     return torch.empty_like(pre_NF)
 
 
+def leaky_mlp_save(context: Any, inputs: Any, output: Any) -> None:
+    x_ND, fc_FD, proj_DF, context.slope = inputs
+    context.save_for_backward(x_ND, fc_FD, proj_DF, output[1], output[2])
+    context.mark_non_differentiable(output[1], output[2])
+    context.set_materialize_grads(False)
+
+
+def leaky_mlp_backward(context: Any, g_ND: Tensor, *unused: Any) -> Any:
+    x_ND, fc_FD, proj_DF, pre_NF, post_NF = context.saved_tensors
+    dpre_NF = torch.ops.golf_kernels.leaky_gradient(g_ND, proj_DF, pre_NF, context.slope)
+    return dpre_NF @ fc_FD, dpre_NF.mT @ x_ND, g_ND.mT @ post_NF, None
+
+
 def define_leaky_operators() -> None:
-    """Make the two operators that `FusedLeakyMlp` calls."""
+    """Make the operators that `fused_leaky_mlp` calls."""
     define_operator(
-        "leaky_square", "(Tensor x, Tensor fc, float slope) -> (Tensor, Tensor)", leaky_square_forward,
-        leaky_square_shapes,
+        "leaky_gradient", "(Tensor g, Tensor proj, Tensor pre, float slope) -> Tensor", leaky_gradient_run,
+        leaky_gradient_shapes,
     )  # fmt: skip
     define_operator(
-        "leaky_square_backward", "(Tensor g, Tensor proj, Tensor pre, float slope) -> Tensor", leaky_square_backward,
-        leaky_square_backward_shapes,
+        "leaky_mlp", "(Tensor x, Tensor fc, Tensor proj, float slope) -> (Tensor, Tensor, Tensor)", leaky_mlp_run,
+        leaky_mlp_shapes, leaky_mlp_save, leaky_mlp_backward,
     )  # fmt: skip
 
 
-class FusedLeakyMlp(torch.autograd.Function):
-    """x [N, D], W_fc [F, D], W_proj [D, F], all of one dtype -> [N, D]."""
-
-    @staticmethod
-    def forward(context: Any, x_ND: Tensor, fc_FD: Tensor, proj_DF: Tensor, slope: float) -> Tensor:
-        pre_NF, post_NF = torch.ops.golf_kernels.leaky_square(x_ND, fc_FD, slope)
-        context.save_for_backward(x_ND, fc_FD, proj_DF, pre_NF, post_NF)
-        context.slope = slope
-        return F.linear(post_NF, proj_DF)
-
-    @staticmethod
-    def backward(context: Any, g_ND: Tensor) -> Any:
-        x_ND, fc_FD, proj_DF, pre_NF, post_NF = context.saved_tensors
-        dpre_NF = torch.ops.golf_kernels.leaky_square_backward(g_ND, proj_DF, pre_NF, context.slope)
-        return dpre_NF @ fc_FD, dpre_NF.mT @ x_ND, g_ND.mT @ post_NF, None
+def fused_leaky_mlp(x_ND: Tensor, fc_FD: Tensor, proj_DF: Tensor, slope: float) -> Tensor:
+    """x [N, D], W_fc [F, D], W_proj [D, F], all of one dtype -> [N, D]; `define_leaky_operators` was called."""
+    return torch.ops.golf_kernels.leaky_mlp(x_ND, fc_FD, proj_DF, slope)[0]

@@ -42,9 +42,9 @@ def capped_loss(logits, targets, losses, lses, V, cap, CAPPED: tl.constexpr, BLO
     tl.store(losses + row, tl.where(kept, lse - chosen, 0.0))
 """
 
-LOSS_BACKWARD_TEXT = """
-def capped_loss_backward(logits, targets, lses, grads, out, V, cap, CAPPED: tl.constexpr, BLOCK: tl.constexpr,
-                         IGNORED: tl.constexpr):
+LOSS_GRADIENT_TEXT = """
+def capped_gradient(logits, targets, lses, grads, out, V, cap, CAPPED: tl.constexpr, BLOCK: tl.constexpr,
+                    IGNORED: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
     lse = tl.load(lses + row)
@@ -62,7 +62,7 @@ def capped_loss_backward(logits, targets, lses, grads, out, V, cap, CAPPED: tl.c
 """
 
 
-def capped_loss_forward(logits_NV: Tensor, targets_N: Tensor, cap: float) -> tuple[Tensor, Tensor]:
+def capped_loss_run(logits_NV: Tensor, targets_N: Tensor, cap: float) -> tuple[Tensor, Tensor]:
     losses_N, lses_N = capped_loss_shapes(logits_NV, targets_N, cap)
     N, V = logits_NV.shape
     if N:
@@ -78,49 +78,46 @@ def capped_loss_shapes(logits_NV: Tensor, targets_N: Tensor, cap: float) -> tupl
     return logits_NV.new_empty(N, dtype=torch.float32), logits_NV.new_empty(N, dtype=torch.float32)
 
 
-def capped_loss_backward(logits_NV: Tensor, targets_N: Tensor, lses_N: Tensor, grads_N: Tensor, cap: float) -> Tensor:
+def capped_gradient_run(logits_NV: Tensor, targets_N: Tensor, lses_N: Tensor, grads_N: Tensor, cap: float) -> Tensor:
     logits_NV = logits_NV.contiguous()
     out_NV = torch.empty_like(logits_NV)
     N, V = logits_NV.shape
     if N:
-        kernel_from_text("capped_loss_backward", LOSS_BACKWARD_TEXT)[(N,)](
+        kernel_from_text("capped_gradient", LOSS_GRADIENT_TEXT)[(N,)](
             logits_NV, targets_N.contiguous(), lses_N, grads_N.contiguous(), out_NV, V, cap or 1.0, CAPPED=cap > 0,
             BLOCK=LOSS_BLOCK, IGNORED=IGNORED, num_warps=4,
         )  # fmt: skip
     return out_NV
 
 
-def capped_loss_backward_shapes(
-    logits_NV: Tensor, targets_N: Tensor, lses_N: Tensor, grads_N: Tensor, cap: float
-) -> Tensor:
+def capped_gradient_shapes(logits_NV: Tensor, targets_N: Tensor, lses_N: Tensor, grads_N: Tensor, cap: float) -> Tensor:
     return torch.empty_like(logits_NV, memory_format=torch.contiguous_format)
 
 
+def capped_loss_save(context: Any, inputs: Any, output: Any) -> None:
+    logits_NV, targets_N, context.cap = inputs
+    context.save_for_backward(logits_NV, targets_N, output[1])
+    context.mark_non_differentiable(output[1])
+    context.set_materialize_grads(False)
+
+
+def capped_loss_backward(context: Any, grads_N: Tensor, *unused: Any) -> Any:
+    logits_NV, targets_N, lses_N = context.saved_tensors
+    return torch.ops.golf_kernels.capped_gradient(logits_NV, targets_N, lses_N, grads_N, context.cap), None, None
+
+
 def define_loss_operators() -> None:
-    """Make the two operators that `FusedSoftcappedLoss` calls."""
+    """Make the operators that `softcapped_losses` calls."""
     define_operator(
-        "capped_loss", "(Tensor logits, Tensor targets, float cap) -> (Tensor, Tensor)", capped_loss_forward,
-        capped_loss_shapes,
+        "capped_gradient", "(Tensor logits, Tensor targets, Tensor lses, Tensor grads, float cap) -> Tensor",
+        capped_gradient_run, capped_gradient_shapes,
     )  # fmt: skip
     define_operator(
-        "capped_loss_backward", "(Tensor logits, Tensor targets, Tensor lses, Tensor grads, float cap) -> Tensor",
-        capped_loss_backward, capped_loss_backward_shapes,
+        "capped_loss", "(Tensor logits, Tensor targets, float cap) -> (Tensor, Tensor)", capped_loss_run,
+        capped_loss_shapes, capped_loss_save, capped_loss_backward,
     )  # fmt: skip
 
 
-class FusedSoftcappedLoss(torch.autograd.Function):
+def softcapped_losses(logits_NV: Tensor, targets_N: Tensor, cap: float) -> Tensor:
     """Logits [N, V] before the softcap, int64 targets [N] -> losses [N] in float32, 0 where the target is IGNORED."""
-
-    @staticmethod
-    def forward(context: Any, logits_NV: Tensor, targets_N: Tensor, cap: float) -> Tensor:
-        losses_N, lses_N = torch.ops.golf_kernels.capped_loss(logits_NV, targets_N, cap)
-        context.save_for_backward(logits_NV, targets_N, lses_N)
-        context.cap = cap
-        return losses_N
-
-    @staticmethod
-    def backward(context: Any, grads_N: Tensor) -> Any:
-        logits_NV, targets_N, lses_N = context.saved_tensors
-        return torch.ops.golf_kernels.capped_loss_backward(
-            logits_NV, targets_N, lses_N, grads_N, context.cap
-        ), None, None  # fmt: skip
+    return torch.ops.golf_kernels.capped_loss(logits_NV, targets_N, cap)[0]

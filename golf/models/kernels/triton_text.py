@@ -53,13 +53,29 @@ def kernel_from_text(name: str, text: str) -> Any:
     return triton.jit(space[name])
 
 
-def define_operator(name: str, schema: str, run: Callable[..., Any], shapes: Callable[..., Any]) -> None:
-    """Make torch.ops.golf_kernels.<name>, once in a process: `run` computes it, `shapes` gives empty results."""
+def define_operator(
+    name: str,
+    schema: str,
+    run: Callable[..., Any],
+    shapes: Callable[..., Any],
+    save: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+) -> None:
+    """Make torch.ops.golf_kernels.<name>, once in a process: `run` computes it, `shapes` gives empty results.
+
+    With `backward` it has a gradient: `save(context, inputs, output)` keeps what `backward(context, *gradients)` needs.
+    """
     if not hasattr(getattr(torch.ops, OPERATORS), name):
         full = f"{OPERATORS}::{name}"
         torch.library.define(full, schema, tags=torch.Tag.pt2_compliant_tag)
         torch.library.impl(full, "default", run)
         torch.library.register_fake(full, shapes)
+        if save is not None and backward is not None:
+
+            def save_named(**named: Any) -> None:  # PyTorch passes keywords, and a packed program renames arguments
+                save(named["ctx"], named["inputs"], named["output"])
+
+            torch.library.register_autograd(full, backward, setup_context=save_named)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from golf.models.kernels.leaky_mlp import FusedLeakyMlp, define_leaky_operators
+from golf.models.kernels.leaky_mlp import define_leaky_operators, fused_leaky_mlp
 from golf.models.kernels.triton_text import kernel_devices, say_fall_back, triton_obstacle
 from golf.models.mlp.leaky_relu_power import LeakyReluPower
 
@@ -40,4 +40,4 @@ class FusedLeakyRelu2(LeakyReluPower):
         if not (able and self.training and torch.is_grad_enabled() and x_BTD.device.type in self.kernel_devices):
             return super().forward(x_BTD, context)
         fc_FD, proj_DF = (linear.matrix(context).to(x_BTD.dtype) for linear in (self.fc, self.proj))
-        return FusedLeakyMlp.apply(x_BTD.flatten(0, -2), fc_FD, proj_DF, self.slope).view(x_BTD.shape)
+        return fused_leaky_mlp(x_BTD.flatten(0, -2), fc_FD, proj_DF, self.slope).view(x_BTD.shape)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golf.errors import UserError
-from golf.models.kernels.softcapped_loss import IGNORED, FusedSoftcappedLoss, define_loss_operators
+from golf.models.kernels.softcapped_loss import IGNORED, define_loss_operators, softcapped_losses
 from golf.models.kernels.triton_text import kernel_devices, say_fall_back, triton_obstacle
 from golf.models.softcap import NoSoftcap, TanhSoftcap
 
@@ -42,5 +42,5 @@ class FusedCrossEntropy(nn.Module):
         if x_BTD.device.type not in self.kernel_devices:
             return F.cross_entropy(model.logits(x_BTD).flatten(0, 1), targets_N)
         cap = model.softcap.cap if isinstance(model.softcap, TanhSoftcap) else 0.0
-        losses_N = FusedSoftcappedLoss.apply(model.raw_logits(x_BTD).flatten(0, 1), targets_N, cap)
+        losses_N = softcapped_losses(model.raw_logits(x_BTD).flatten(0, 1), targets_N, cap)
         return losses_N.sum() / (targets_N != IGNORED).sum()
