@@ -2,7 +2,8 @@
 
 Ray (https://docs.ray.io) places each job where its cores and GPUs are free, sets CUDA_VISIBLE_DEVICES for it, and gives
 it a process of its own. A job whose process or machine dies is started again up to `retries` times and goes on from its
-last checkpoint; folders must therefore lie on a disk that every machine of the cluster sees.
+last checkpoint; folders must therefore lie on a disk that every machine of the cluster sees. (hydra-ray-launcher 1.2.2
+needs cloudpickle < 3 and a boto3 that does not go with W&B's urllib3, and one dead job ends its sweep.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Launchers and sweepers by name: what each needs, and how Hydra comes to know them.
 
-Hydra takes plug-ins only from the namespace `hydra_plugins`, so golf's are in golf/plugins/hydra_plugins and that folder
-is appended to the path. Invariant: nothing of an engine is imported before it is chosen.
+Hydra takes plug-ins only from the namespace `hydra_plugins`, so golf's are in golf/plugins/hydra_plugins, and
+golf/plugins is appended to the path. Invariant: nothing of an engine is imported before it is chosen.
 """
 
 from __future__ import annotations

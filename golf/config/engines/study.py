@@ -1,8 +1,9 @@
 """hydra/sweeper=optuna: a search by Optuna (https://optuna.readthedocs.io) with its study in SQLite, which resumes.
 
 The study's name is the sweep's folder, and a trial's number its job's: the same command goes on where it stopped, with
-jobs that were under way first. Invariant: every trial that ended has a finite value; that of a failed job is WORST, which
-the samplers here only rank, and its reason stands in the trial's attribute `failed`.
+jobs that were under way first. Hydra's own plug-in for Optuna (1.3, for Optuna 2) would number the jobs of a resumed
+study from 0 again and forget those under way. Invariant: every trial that ended has a finite value; that of a failed job
+is WORST, which the samplers here only rank, and its reason stands in the trial's attribute `failed`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "qmc": "QMCSampler"}
 
 
 class OptunaStudy(Sweeper):
-    """study_name, storage, n_trials (of the whole study), n_jobs (at once), sampler, seed, direction; params as usual."""
+    """study_name, storage, n_trials (of the whole study), n_jobs (at once), sampler, seed, direction and params."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
