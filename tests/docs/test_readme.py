@@ -59,9 +59,9 @@ def check_script(words: list[str]) -> None:
     if name == "train" and overrides[0].startswith("run="):
         assert len(overrides) == 1
         return
-    assert set(flags) <= {"-m"}, words
+    assert set(flags) <= {"-m", "--config-dir"}, words
     if "model/mlp=sine_squared" in overrides:
-        return  # the worked example: test_two_files_make_a_technique executes it
+        return  # the worked example: test_two_files_make_a_technique executes it (docs/extend.md: test_extend_page.py)
     assert check_command(name, overrides, multirun="-m" in flags).errors == []
 
 
