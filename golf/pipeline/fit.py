@@ -30,7 +30,7 @@ from golf.quant.state import QuantisedState
 from golf.report.html import write_report
 from golf.size.fit import FitLadder, Fitted, Fitting
 from golf.size.show import ladder_text
-from golf.submission.flatten import submission_text
+from golf.submission.flatten import submission_bytes
 from golf.training.device import torch_device
 
 Config = dict[str, Any]
@@ -124,7 +124,7 @@ def climb(
             return 0
         key = json.dumps([changed["quant"], changed["codec"]], sort_keys=True)
         if key not in known:
-            known[key] = len(submission_text(changed).encode())
+            known[key] = len(submission_bytes(changed))
         return known[key]
 
     def score(state: QuantisedState) -> float | None:

@@ -19,7 +19,7 @@ LONGEST_SOURCE = 20_000_000
 UNPACKERS = ("lzma", "zlib", "base64", "brotli", "bz2", "gzip")
 
 
-def unpacked_source(text: str) -> str | None:
+def unpacked_source(text: str | bytes) -> str | None:
     """The Python source that a script carries in a packed literal; None where there is none that can be read."""
     try:
         tree = ast.parse(text)

@@ -143,7 +143,7 @@ def local_imports(script: Path) -> list[str]:
 
 def imports_of(script: Path) -> set[str] | None:
     """Top-level names that a script imports, packed source included; None if it is not readable Python."""
-    text = script.read_text(encoding="utf-8", errors="replace")
+    text = script.read_bytes()  # parsed in the encoding that the file names
     try:
         trees = [ast.parse(source) for source in (text, unpacked_source(text)) if source is not None]
     except (SyntaxError, ValueError):
@@ -169,7 +169,7 @@ class L18(Rule):
         names = imports_of(subject.code[0])
         if names is None:
             return failed(f"{subject.code[0].name} is not valid Python", "ship a script that runs", RECORD)
-        inside = unpacked_source(subject.code[0].read_text(encoding="utf-8", errors="replace"))
+        inside = unpacked_source(subject.code[0].read_bytes())
         if inside is None and packs_itself(subject.code[0], names):
             return cannot_tell(
                 f"{subject.code[0].name} unpacks itself: its imports are not readable without running",
@@ -199,7 +199,7 @@ class L18(Rule):
 
 
 def packs_itself(script: Path, names: set[str]) -> bool:
-    text = script.read_text(encoding="utf-8", errors="replace")
+    text = script.read_bytes()  # parsed in the encoding that the file names
     return "exec(" in text and bool(names & {"lzma", "zlib", "base64", "brotli", "bz2"}) and len(names) < 6
 
 

@@ -1,7 +1,7 @@
 """A syntax tree as text: what was not edited as it was written, with its comments; the rest formatted anew.
 
-The tree is one that was parsed from `source` and then edited in place. Of docstrings, and of the paragraphs that tell
-what a module is, the first one is kept. Invariant: the text parses to the tree, docstrings aside.
+The tree is one that was parsed from `source` and then edited in place. Of docstrings the first clause is kept.
+Invariant: the text parses to the tree, docstrings aside.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def emitted(tree: ast.Module, original: Original) -> str:
     for node in tree.body:
         section = original.section(node)
         if section != last_section:
-            lines += ["", "", original.banners[section], *original.about(section)]
+            lines += ["", "", original.banners[section]]
             last_section, previous = section, "banner"
         kind = kind_of(node)
         if previous and (kind != previous or kind == "block"):
@@ -202,15 +202,11 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 def docstring(text: str, indent: int) -> list[str]:
-    """The first paragraph of a docstring."""
-    first = re.split(r"\n\s*\n", text.strip())[0]
-    if "\n" in first and first.startswith("Args:"):
-        return []
-    lines = [line.strip() for line in first.splitlines()]
-    pad, escaped = " " * indent, [line.replace("\\", "\\\\").replace('"""', "'''") for line in lines]
-    escaped[0] = '"""' + escaped[0]
-    closing = '"""' if len(escaped) == 1 and not escaped[0].endswith('"') else ""
-    return [pad + escaped[0] + closing] if closing else [*(pad + line for line in escaped), pad + '"""']
+    """The first clause of a docstring, if it fits a line."""
+    paragraph = " ".join(re.split(r"\n\s*\n", text.strip())[0].split())
+    first = re.split(r"(?<=[^.])[.;:] (?![a-z]\.)", paragraph)[0].rstrip(".") + "."
+    line = " " * indent + '"""' + first.replace("\\", "\\\\").replace('"""', "'''") + '"""'
+    return [line] if len(line) <= WIDTH and not first.startswith("Args:") else []
 
 
 # -- formatting -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from golf.submission.values import (
     BOTH,
     NONE,
     NOTHING,
+    PLAIN,
+    STRANGER,
     UNKNOWN,
     Box,
     Constant,
@@ -21,6 +23,7 @@ from golf.submission.values import (
     constant,
     foreign,
     only_constant,
+    result_of,
     widened,
 )
 
@@ -65,7 +68,7 @@ class Expressions(Members):
                     self.refine(value, scope, outcome)
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(value=None)]):
                 wanted = isinstance(op, ast.Is) == outcome
-                self._keep(left, scope, lambda atom: atom is ANY or (atom is NONE) == wanted)
+                self._keep(left, scope, lambda atom: atom is ANY or atom is STRANGER or (atom is NONE) == wanted)
             case ast.Call(func=ast.Name(id="isinstance"), args=[subject, types]):
                 kinds = self.class_list(types, scope)
                 self._keep(subject, scope, lambda atom: self.is_instance(atom, kinds) in (None, outcome))
@@ -163,7 +166,7 @@ class Expressions(Members):
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         self.lose_in_text(self.evaluate(child, scope), node)
-                return UNKNOWN
+                return PLAIN if isinstance(node, ast.JoinedStr) else UNKNOWN
 
     def _bool(self, node: ast.BoolOp, scope: Scope) -> Value:
         is_and, value, kept = isinstance(node.op, ast.And), NOTHING, dict(self.refined)
@@ -188,7 +191,7 @@ class Expressions(Members):
         known = only_constant(value)
         if known is not None and isinstance(known.value, int | float) and isinstance(node.op, ast.USub):
             return constant(-known.value)
-        return UNKNOWN if value else NOTHING
+        return result_of(value) if value else NOTHING
 
     def _binary(self, node: ast.BinOp, scope: Scope) -> Value:
         left, right = self.evaluate(node.left, scope), self.evaluate(node.right, scope)
@@ -201,8 +204,8 @@ class Expressions(Members):
                 found = operation(a.value, b.value)
             except Exception:  # the program raises the same one, at its time
                 return UNKNOWN
-            return constant(found) if isinstance(found, int | float | str) and len(repr(found)) < 40 else UNKNOWN
-        value = UNKNOWN
+            return constant(found) if isinstance(found, int | float | str) and len(repr(found)) < 40 else PLAIN
+        value = result_of(left, right)
         for atom in left | right:
             if isinstance(atom, Instance):
                 self.lose(frozenset({atom}))
@@ -231,7 +234,7 @@ class Expressions(Members):
 
     def _outcomes(self, op: ast.cmpop, left: Value, right: Value) -> set[bool]:
         if isinstance(op, ast.Is | ast.IsNot) and right == frozenset({NONE}):
-            outcomes = {None if atom is ANY else atom is NONE for atom in left}
+            outcomes = {None if atom is ANY or atom is STRANGER else atom is NONE for atom in left}
             if None in outcomes:
                 return {True, False}
             return {bool(outcome) == isinstance(op, ast.Is) for outcome in outcomes}

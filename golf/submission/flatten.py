@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from golf.submission.source import (
     user_modules,
 )
 from golf.submission.specialise import specialised
+from golf.submission.stored import stored
+from golf.submission.types import without_types
 
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
@@ -67,7 +68,7 @@ def as_shipped(text: str, form: str) -> bytes:
     """A program in one of its two forms, `readable` or `packed`."""
     if form not in FORMS:
         raise UserError(f"code={form} is not known: type code=readable or code=packed")
-    return text.encode() if form == "readable" else packed(text)
+    return text.encode() if form == "readable" else stored("packed", text, packed)
 
 
 def flatten(
@@ -83,11 +84,15 @@ def flatten(
     return specialised_text(whole_program(config, data_folder, tokenizer_sha256, tokenizer_class))
 
 
-@lru_cache(maxsize=8)  # a run writes its program several times, and it costs seconds
 def specialised_text(text: str) -> str:
+    """A whole program without what its configuration rules out."""
+    return stored("readable", text, lambda text: specialise_anew(text).encode()).decode()
+
+
+def specialise_anew(text: str) -> str:
     tree = ast.parse(text)
     original = Original(text, tree)
-    return emitted(specialised(tree, KEEP_CHECKS), original)
+    return emitted(without_types(specialised(tree, KEEP_CHECKS)), original)
 
 
 def whole_program(
@@ -282,7 +287,7 @@ def import_rank(name: str) -> tuple[int, str]:
 
 
 def banner(name: str) -> str:
-    return f"\n\n# ---------------------------------------- {name}\n"
+    return f"\n\n# ----- {name}\n"
 
 
 def join_definitions(definitions: list[Definition], texts: list[str]) -> str:

@@ -25,6 +25,7 @@ from golf.submission.values import (
     constant,
     foreign,
     joined,
+    result_of,
 )
 from golf.submission.walk import children, walk
 
@@ -200,7 +201,8 @@ class Interpreter(Expressions):
                 self.put(atom, None, self.iterate(added, node.value))
                 if isinstance(node.op, ast.BitOr):
                     self.put(atom, None, UNKNOWN)
-        self.assign(target, frozenset(a for a in before if not isinstance(a, Constant)) | UNKNOWN, scope)
+        kept = frozenset(a for a in before if not isinstance(a, Constant))
+        self.assign(target, kept | result_of(before, added), scope)
 
     def _define(self, node: ast.FunctionDef, scope: Scope) -> None:
         function = self.functions[id(node)]

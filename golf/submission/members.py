@@ -10,6 +10,8 @@ from golf.submission.calls import Calls
 from golf.submission.values import (
     ANY,
     NOTHING,
+    PLAIN,
+    STRANGER,
     UNKNOWN,
     Bound,
     Box,
@@ -48,6 +50,8 @@ class Members(Calls):
                 for facts in self._having(name):
                     if facts.findable:
                         found |= self.member(facts.instance, name, node)
+            elif atom is STRANGER:
+                found |= PLAIN
             elif isinstance(atom, Foreign):
                 found |= foreign(f"{atom.path}.{name}")
             elif isinstance(atom, ClassFacts):
@@ -173,6 +177,8 @@ class Members(Calls):
             elif isinstance(atom, ClassFacts):
                 self._grow(atom.scope.values, name, value)
                 self._grow_attribute(atom, name, value)
+            elif atom is STRANGER:
+                self.lose(value)
             elif atom is ANY or isinstance(atom, Foreign):
                 self._grow(self.wild, name, value)
                 if atom is not ANY:

@@ -11,6 +11,8 @@ from golf.submission.values import (
     ANY,
     BOTH,
     NOTHING,
+    PLAIN,
+    STRANGER,
     UNKNOWN,
     Bound,
     Box,
@@ -23,6 +25,7 @@ from golf.submission.values import (
     constant,
     foreign_object,
     only_constant,
+    result_of,
 )
 
 Arguments = tuple[list[Value], dict[str, Value], Value | None, Value | None]  # positional, by name, *rest, **rest
@@ -107,8 +110,12 @@ class PythonCalls(Tables):
                 self._read_by_python(value)
         if name in ("max", "min", "sum", "next") and positional:
             inner = self.iterate(first, None) if len(positional) == 1 else frozenset().union(*positional)
-            return UNKNOWN | frozenset(a for a in inner if not isinstance(a, Constant))
-        return UNKNOWN
+            return result_of(inner) | frozenset(a for a in inner if not isinstance(a, Constant))
+        if name in ("open", "len", "str", "repr", "int", "float", "abs", "round", "format", "range", "hash", "id"):
+            return PLAIN
+        if atom is ANY:  # perhaps a method of a torch module of the program
+            return UNKNOWN
+        return result_of(*positional, *named.values(), rest or NOTHING, others or NOTHING)
 
     def _read_by_python(self, value: Value) -> None:
         for atom in value:
@@ -245,7 +252,7 @@ class PythonCalls(Tables):
     def _member_call(self, name: str, receiver: Any, arguments: Arguments, node: ast.AST) -> Value:
         """A method that is not the program's own: of a container, a constant, a NamedTuple or a foreign base."""
         self.calls.setdefault(id(node), set()).add(None)
-        positional, named, _, _ = arguments
+        positional, named, rest, others = arguments
         if isinstance(receiver, Instance):
             if name.startswith("register_") and positional:
                 known = only_constant(positional[0])
@@ -267,7 +274,8 @@ class PythonCalls(Tables):
             if all(c is not None and isinstance(c.value, str | tuple) for c in constants):
                 return constant(getattr(receiver.value, name)(*[c.value for c in constants if c is not None]))
         self.lose_arguments(arguments)
-        return UNKNOWN
+        given = [*positional, *named.values(), rest or NOTHING, others or NOTHING]
+        return result_of(*given) if isinstance(receiver, Constant) else UNKNOWN
 
     # -- kinds --------------------------------------------------------------------------------------------------------
     def class_list(self, node: ast.expr, scope: Any) -> list[Any]:
@@ -289,7 +297,7 @@ class PythonCalls(Tables):
                 if isinstance(atom, Instance):
                     outcomes.append(kind in atom.of.lineage())
                 else:
-                    outcomes.append(None if isinstance(atom, Foreign) else False)
+                    outcomes.append(None if isinstance(atom, Foreign) and atom is not STRANGER else False)
             elif isinstance(atom, Constant):
                 real = foreign_object(kind.path)
                 outcomes.append(isinstance(atom.value, real) if isinstance(real, type) else None)

@@ -23,6 +23,7 @@ from golf.pipeline.stage import stage_result
 from golf.runs.entries import require_one_entry
 from golf.runs.library import RunRow, read_row, rows_below, source_hashes
 from golf.submission.flatten import flatten
+from golf.submission.pack import unpacked
 from golf.submission.record_pages import log_text, readme_text, requirements_text, run_script
 
 TRACKS = ("10min_16mb", "non_record", "unlimited")
@@ -125,8 +126,8 @@ def write_record(run: RunFolder, export: str, config: dict[str, Any], settings: 
 
 def readable_source(code: Path, config: dict[str, Any]) -> str:
     """The text whose imports can be read: the file itself, or what a file that unpacks itself was made from."""
-    text = code.read_text(encoding="utf-8")
-    return flatten(config) if "exec(" in text and len(text) < 200_000 and "\nimport torch" not in text else text
+    content = code.read_bytes()
+    return content.decode() if unpacked(content) is None else flatten(config)
 
 
 def require_settings(run: RunFolder, export: str, settings: dict[str, Any]) -> list[str]:

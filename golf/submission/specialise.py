@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from golf.submission.checks import Checks, without_docstring
+from golf.submission.inline import inlined
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.pure import is_pure
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, only_constant
 
 LITERALS = (type(None), bool, int, float, str)
-MOST_PASSES = 12
+MOST_PASSES = 40
 
 
 def specialised(tree: ast.Module, keep_checks: Iterable[str] | None = None) -> ast.Module:
@@ -51,7 +52,7 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
         after = ast.dump(tree)
-        if after == before:
+        if after == before and not inlined(tree, facts):
             break
         before = after
     return ast.fix_missing_locations(tree)

@@ -8,6 +8,8 @@ from typing import Any
 from golf.submission.program_tables import ProgramTables
 from golf.submission.values import (
     NOTHING,
+    PLAIN,
+    STRANGER,
     UNKNOWN,
     Bound,
     Box,
@@ -112,8 +114,8 @@ class Tables(ProgramTables):
                     found |= self.apply(getter, atom, getter.node) | UNKNOWN
                 elif atom.of.foreign_bases():
                     found |= UNKNOWN
-            elif isinstance(atom, Constant) and isinstance(atom.value, str | bytes):
-                found |= UNKNOWN
+            elif atom is STRANGER or (isinstance(atom, Constant) and isinstance(atom.value, str | bytes)):
+                found |= PLAIN
             elif isinstance(atom, Constant):
                 continue
             else:
@@ -139,7 +141,7 @@ class Tables(ProgramTables):
             elif isinstance(atom, Constant) and atom.value is None:
                 continue
             else:
-                found |= UNKNOWN
+                found |= PLAIN if atom is STRANGER or isinstance(atom, Constant) else UNKNOWN
         return found
 
     def _sliced(self, atom: Box, node: ast.Slice) -> Value:
@@ -278,7 +280,8 @@ class Tables(ProgramTables):
         found = NOTHING
         for atom in value:
             method = atom.of.method("__enter__") if isinstance(atom, Instance) else None
-            found |= UNKNOWN if method is None else self.apply(method, atom, node)
+            nothing = PLAIN if atom is STRANGER else UNKNOWN
+            found |= nothing if method is None else self.apply(method, atom, node)
         return found
 
     # -- truth --------------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ def foreign(path: str) -> Value:
 
 UNKNOWN: Value = foreign("?")
 (ANY,) = UNKNOWN
+PLAIN: Value = foreign("#")  # a number, text, tensor …: something unknown that is not the program's own
+(STRANGER,) = PLAIN
 
 
 @lru_cache(maxsize=None, typed=True)
@@ -82,14 +84,20 @@ def widened(value: Value) -> Value:
     if len(value) < 2:
         return value
     constants = [atom for atom in value if type(atom) is Constant]
-    if constants and (ANY in value or len(constants) > MOST_CONSTANTS):
-        return value.difference(constants) | UNKNOWN
+    if constants and (ANY in value or STRANGER in value or len(constants) > MOST_CONSTANTS):
+        return value.difference(constants) | (NOTHING if ANY in value else PLAIN)
     return value
 
 
 def joined(value: Value, more: Value) -> Value:
     """Both, widened; the very same value where nothing is added."""
     return value if more <= value else widened(value | more)
+
+
+def result_of(*operands: Value) -> Value:
+    """What something foreign makes of these: nothing of the program's own where it was given nothing of that."""
+    known = all(type(atom) is Constant or atom is STRANGER for value in operands for atom in value)
+    return PLAIN if known else UNKNOWN
 
 
 def only_constant(value: Value) -> Constant | None:

@@ -57,7 +57,7 @@ def test_every_experiment_exports(experiment, tmp_path):
         assert private not in text
     for form in ("readable", "packed"):
         code = tmp_path / f"{form}.py"
-        code.write_text(as_shipped(text, form), encoding="utf-8")
+        code.write_bytes(as_shipped(text, form))
         assert "--eval-only" in run_alone(code, ["--help"])["output"]
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", str(tmp_path / "readable.py")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -69,7 +69,7 @@ def test_the_same_configuration_gives_the_same_bytes():
     program = (
         "import hashlib; from golf.config.compose import compose; from golf.submission.flatten import *;"
         "text = flatten(compose('train', ['experiment=smoke', 'hardware=cpu']));"
-        "print(hashlib.sha256((text + as_shipped(text, 'packed')).encode()).hexdigest())"
+        "print(hashlib.sha256(text.encode() + as_shipped(text, 'packed')).hexdigest())"
     )
     found = set()
     for seed in ("1", "2"):

@@ -1,0 +1,143 @@
+"""Short names for attributes, methods, parameters and definitions of a whole program, the same for every occurrence.
+
+One identifier becomes one other identifier wherever it occurs, so what belongs together stays together. Left alone is
+what somebody else may know by its name: members of everything that is imported, names in strings (`getattr`, keys of
+state dicts), keywords of calls to what is not the program's own, attributes of torch modules (they name the weights in
+the artifact), and fields of records that are read as a whole. Invariant: the program does the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import re
+from collections import Counter
+from functools import cache
+from itertools import count, product
+from string import ascii_letters
+from types import ModuleType
+from typing import Any
+
+from golf.submission.values import foreign_members, foreign_object
+from golf.submission.walk import walk
+
+ALWAYS_FOREIGN = (  # types of objects that programs get without naming them
+    *("torch.Tensor", "torch.nn.Module", "torch.optim.Optimizer", "torch.cuda", "torch.Size", "torch.Generator"),
+    *("numpy.ndarray", "numpy.dtype", "pathlib.Path", "argparse.ArgumentParser", "argparse.Namespace", "io.BytesIO"),
+    *("io.TextIOWrapper", "io.BufferedReader", "mmap.mmap", "zlib", "os.stat_result", "functools.partial"),
+    *("types.SimpleNamespace", "concurrent.futures.ThreadPoolExecutor", "concurrent.futures.Future", "random.Random"),
+)
+WHOLE_READS = {"asdict", "astuple", "fields", "vars", "_asdict", "_fields", "__dict__"}
+
+
+def renamed(tree: ast.Module) -> ast.Module:
+    """The program with short names, edited in place."""
+    nodes = list(walk(tree))
+    used = Counter(name for node in nodes for name in names_of(node))
+    free = own_names(tree, nodes) - foreign_names(tree, nodes)
+    taken = set(used) - free
+    short = (name for name in short_names() if name not in taken)
+    order = sorted((name for name in used if name in free), key=lambda name: (-used[name], name))
+    mapping = {name: next(short) for name in order}
+    for node in nodes:
+        for field in ("id", "attr", "arg", "name"):
+            if getattr(node, field, None) in mapping and not isinstance(node, ast.alias):
+                setattr(node, field, mapping[getattr(node, field)])
+        if isinstance(node, ast.Nonlocal | ast.Global):
+            node.names = [mapping.get(name, name) for name in node.names]
+    return tree
+
+
+def short_names() -> Any:
+    """a, b, … Z, aa, ab, … without keywords and names of Python's own."""
+    for length in count(1):
+        for letters in product(ascii_letters, repeat=length):
+            name = "".join(letters)
+            if not keyword.iskeyword(name) and not hasattr(builtins, name):
+                yield name
+
+
+def names_of(node: ast.AST) -> list[str]:
+    """Identifiers that a node has itself."""
+    found = [getattr(node, field, None) for field in ("id", "attr", "arg", "name")]
+    found += getattr(node, "names", []) if isinstance(node, ast.Nonlocal | ast.Global) else []
+    if isinstance(node, ast.alias):
+        found = [node.asname or node.name.partition(".")[0]]
+    return [name for name in found if isinstance(name, str)]
+
+
+def own_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
+    """Names that the program itself gives to something."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) or (isinstance(node, ast.ExceptHandler) and node.name):
+            found.add(node.name)
+    return found
+
+
+def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
+    """Names that something outside of the program may look for."""
+    found = set(dir(builtins)) | found_in_texts(nodes)
+    found |= {name for node in nodes for name in names_of(node) if name.startswith("__")}
+    imported: dict[str, str] = {}
+    for node in nodes:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            found.add(alias.asname or alias.name.partition(".")[0])
+            source = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            imported[alias.asname or alias.name] = source
+    for path in {*ALWAYS_FOREIGN, *imported.values()}:
+        found |= members(path)
+    for kind in (str, bytes, list, dict, set, tuple, int, float, memoryview, BaseException, type, property):
+        found |= set(dir(kind))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    callables = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} | set(classes)
+    whole = bool(WHOLE_READS & {name for node in nodes for name in names_of(node)})
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            found |= {k.arg for k in node.keywords if k.arg} if not is_own_call(node, callables) else set()
+        if isinstance(node, ast.ClassDef):
+            if whole or any(ast.unparse(base) == "NamedTuple" for base in node.bases):
+                found |= {
+                    s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
+                }
+            if is_torch_class(node, classes):
+                found |= {n.attr for n in walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    return found
+
+
+def is_own_call(node: ast.Call, callables: set[str]) -> bool:
+    """Whether a call's keywords go to a function or class of the program."""
+    function: ast.expr = node.func
+    if isinstance(function, ast.Name) and function.id == "partial" and node.args:
+        function = node.args[0]
+    return isinstance(function, ast.Name) and function.id in callables
+
+
+def is_torch_class(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+    """Whether a class comes from one that is not the program's own."""
+    bases = [ast.unparse(base) for base in node.bases]
+    return any(is_torch_class(classes[base], classes) if base in classes else base != "object" for base in bases)
+
+
+def found_in_texts(nodes: list[ast.AST]) -> set[str]:
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return {word for text in texts for word in re.findall(r"[A-Za-z_]\w*", text)}
+
+
+@cache
+def members(path: str) -> frozenset[str]:
+    """Members of an imported thing; of a module, those of its classes, too."""
+    found: Any = foreign_object(path)
+    names = set(dir(found))
+    if isinstance(found, type):
+        return foreign_members(path)
+    for name in list(names):
+        item = vars(found).get(name) if isinstance(found, ModuleType) else None
+        if issubclass(type(item), type):  # not isinstance, which makes deprecated things complain
+            names |= set(dir(item))
+    return frozenset(names)
