@@ -115,6 +115,8 @@ def run_pipeline(run: Any) -> float | None:
         LimitExceeded: code and model are over the byte limit (after everything was written and scored).
         Interrupted: a signal asked for the end; what was finished stays finished.
     """
+    from golf.pipeline.export import SHARED_JOBS
+    from golf.pipeline.ranks import help_first_rank
     from golf.pipeline.run_folder import held, remove_leftovers
     from golf.pipeline.stage import finished_manifest
     from golf.pipeline.summary import objective
@@ -126,6 +128,7 @@ def run_pipeline(run: Any) -> float | None:
         if rank:
             if finished_manifest(run.path, _train_stage(run)) is None:
                 train_run(run, run.path / "stages" / "train")
+                help_first_rank(SHARED_JOBS, run)
             return None
         with held(run):
             remove_leftovers(run.path)
@@ -143,6 +146,7 @@ def run_pipeline(run: Any) -> float | None:
 
 def _run_stages(run: Any) -> dict[str, Any]:
     """Every stage up to `through`, then the summary and the loggers' end, which come after a failure as well."""
+    from golf.pipeline.ranks import dismiss
     from golf.pipeline.stage import STAGES, Stage, run_stage
     from golf.pipeline.train import average_weights, build_loggers, train_run
 
@@ -166,7 +170,9 @@ def _run_stages(run: Any) -> dict[str, Any]:
             from golf.pipeline.export import export_run
 
             export_run(run, config["export"], config, config["through"])
+        dismiss()
     except BaseException:
+        dismiss()
         with contextlib.suppress(GolfError):  # such as a full disk: the error that is on its way says it
             _conclude(run, loggers)
         raise

@@ -16,6 +16,7 @@ import torch
 from golf.config.build import build
 from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
+from golf.pipeline.ranks import ranks_here, with_all_ranks
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.stage import stage_result
 from golf.quant.calibration_ledger import CalibrationLedger
@@ -50,17 +51,31 @@ def calibrate(
         )
     trained = (stage_result(run.path, "train") or {}).get("train_seconds") or 0.0
     ledger = CalibrationLedger(trained, run.config["budget"]["max_seconds"])
-    hessians = collect(run, config, plan.calibration, weights, ledger)
+    hessians = with_all_ranks({"hessians": hessians_job}, "hessians", run, config, weights, ledger)
     owners = save_hessians(hessians, tensors)
     traces = {name: float(hessian.diagonal().double().sum()) for name, hessian in hessians.items()}
     write_atomically(output, json.dumps({"tensors": owners, "traces": traces, "sha256": sha256_of(tensors)}, indent=1))
     run.say(ledger.line(len(hessians)))
-    source = {"collected": len(hessians), "source": type(plan.calibration).__name__}
+    source = {"collected": len(hessians), "source": type(plan.calibration).__name__, "ranks": ranks_here()}
     return [output, tensors], source | ledger.as_dict()
 
 
-def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path, ledger: CalibrationLedger) -> Hessians:
-    """The Hessians of a run's exported weights, from a calibration source."""
+def hessians_job(run: RunFolder, arguments: tuple[Any, ...], rank: int, world: int) -> Hessians:
+    """`collect` as ranks share it: (config, weights, ledger), the ledger being rank 0's."""
+    config, weights, ledger = arguments
+    return collect(run, config, build(config["quant"]).calibration, weights, ledger, rank, world)
+
+
+def collect(
+    run: RunFolder,
+    config: dict[str, Any],
+    source: Any,
+    weights: Path,
+    ledger: CalibrationLedger,
+    rank: int = 0,
+    world: int = 1,
+) -> Hessians:
+    """The Hessians of a run's exported weights, from a calibration source; on every rank those of all of them."""
     from safetensors.torch import load_file
 
     from golf.data.shards import train_shards
@@ -79,7 +94,10 @@ def collect(run: RunFolder, config: dict[str, Any], source: Any, weights: Path, 
         tokenizer = prepared.tokenizer(net.vocab_size)
         unique_tokens = run.config["budget"].get("unique_tokens", 0)
         shards = ledger.shards(train_shards(prepared.folder), net.vocab_size, tokenizer.bos_id, unique_tokens)
-    return source.hessians(net.to(device).eval(), shards, config["data"]["seq_len"])
+    found = source.hessians(net.to(device).eval(), shards, config["data"]["seq_len"], rank, world)
+    if world > 1:
+        ledger.share()
+    return found
 
 
 def save_hessians(hessians: Hessians, path: Path) -> dict[str, str]:

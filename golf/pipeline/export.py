@@ -22,7 +22,8 @@ from golf.loading import open_artifact
 from golf.models.exported import exported_network, exported_state
 from golf.models.roles import roles_of
 from golf.own_techniques import codec_chooser, own_targets, stored_kinds
-from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
+from golf.pipeline.calibrate import calibrate, calibration_settings, hessians_job, load_hessians
+from golf.pipeline.ranks import with_all_ranks
 from golf.pipeline.run_folder import RunFolder
 from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import STAGES, Stage, run_stage
@@ -95,13 +96,7 @@ def tokenizer_identity(run: RunFolder) -> dict[str, Any]:
 def _quantise(
     run: RunFolder, config: dict[str, Any], weights: Path, calibration: Path, folder: Path
 ) -> tuple[Iterable[Path], dict[str, Any]]:
-    from safetensors.torch import load_file
-
-    with torch.device("meta"):
-        net = build(config["model"])
-    hessians = load_hessians(calibration, torch_device(config["hardware"]))
-    exported = exported_state(net, load_file(weights))
-    state = build(config["quant"]).quantise(exported, roles_of(net), hessians)
+    state, exported, hessians = with_all_ranks(SHARED_JOBS, "quantise", run, config, weights, calibration)
     output, table = folder / "quantised.golf", folder / "sensitivity.json"
     state.save(output)
     lines = [line.as_dict() for line in sensitivity_table(exported, state.tensors, hessians)]
@@ -112,6 +107,22 @@ def _quantise(
             + (" …" * (len(state.notes) > 1))
         )
     return [output, table], {"payload_bytes": state.payload_bytes(), "fallbacks": len(state.notes)}
+
+
+def _quantise_job(run: RunFolder, arguments: tuple[Any, ...], rank: int, world: int) -> tuple[QuantisedState, Any, Any]:
+    """The quantised state, with the weights and Hessians that it is made of: (config, weights, calibration)."""
+    from safetensors.torch import load_file
+
+    config, weights, calibration = arguments
+    with torch.device("meta"):
+        net = build(config["model"])
+    hessians = load_hessians(calibration, torch_device(config["hardware"]))
+    exported = exported_state(net, load_file(weights))
+    return build(config["quant"]).quantise(exported, roles_of(net), hessians, rank, world), exported, hessians
+
+
+# What ranks share out (golf/pipeline/ranks.py).
+SHARED_JOBS = {"hessians": hessians_job, "quantise": _quantise_job}
 
 
 def _pack(

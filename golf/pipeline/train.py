@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from golf.config.build import build
 from golf.errors import RankLost, UserError
+from golf.pipeline.ranks import stay_or_part
 from golf.pipeline.run_folder import RunFolder, speaker
 from golf.training.callbacks.base import GolfCallback, Together
 from golf.training.callbacks.budget import BudgetCallback
@@ -76,7 +77,9 @@ def _fit(session: Session, loggers: list[Any]) -> None:
 
 
 def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
-    """Fit, then leave the process group; a rank that has gone is one line here, and the launcher names it.
+    """Fit, then leave the process group, or stay for the exports.
+
+    A rank that has gone is one line here, and the launcher names it.
 
     Raises:
         RankLost: another rank has died.
@@ -85,8 +88,7 @@ def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
     try:
         _fit(session, loggers)
         if session.world > 1:
-            dist.barrier()
-            dist.destroy_process_group()
+            stay_or_part(session.config, session.interrupted)
         finished = True
     except RuntimeError as error:
         about_ranks = isinstance(error, dist.DistError) or any(word in str(error).lower() for word in PEER_WORDS)

@@ -42,18 +42,14 @@ class TrainingTokens:
     def token_batches(self, shards: Shards, seq_len: int, rank: int = 0, world: int = 1) -> Iterator[Tensor]:
         """Token ids [B, T] of this rank's batches."""
         require_training_shards(shards)
-        if self.batches % world:
-            raise UserError(
-                f"{world} ranks cannot share {self.batches} calibration batches: type quant.calibration.batches={world}"
-            )
         if self.first_rank_of > 1:
             stream = self.order(shards, self.first_rank_of * self.rows * seq_len, seq_len, self.first_rank_of)
             for index in range(rank, self.batches, world):
                 yield stream.batch(index, 0, self.first_rank_of).inputs_BT.view(-1, seq_len)
             return
         stream = self.order(shards, self.batches * self.rows * seq_len, seq_len, self.batches)
-        for index in range(self.batches // world):
-            yield stream.batch(index, rank, world).inputs_BT.view(-1, seq_len)
+        for index in range(rank, self.batches, world):
+            yield stream.batch(index).inputs_BT.view(-1, seq_len)
 
     def hessians(self, net: Any, shards: Shards, seq_len: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """Hessian of every matrix of the network, summed over ranks."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from golf.data.shards import TRAIN_PATTERN, VALIDATION_PATTERN, Shards
 from golf.errors import VerificationFailed
@@ -70,6 +72,12 @@ class CalibrationLedger:
         self.tokens_read += tokens
         if self.limit_seconds and self.train_seconds + self.seconds() > self.limit_seconds:
             self.tokens_read_late += tokens
+
+    def share(self) -> None:
+        """Add up what all ranks have read; each calls this."""
+        counts = torch.tensor([self.tokens_read, self.tokens_read_late])
+        dist.all_reduce(counts)
+        self.tokens_read, self.tokens_read_late = counts.tolist()
 
     def as_dict(self) -> dict[str, Any]:
         seconds = self.seconds()

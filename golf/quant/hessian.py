@@ -4,7 +4,8 @@
 
 A matrix that several visits of a forward pass use (looped blocks, tied weights) adds up all of them. A tied table is
 judged as the output head it is: by the final hidden states. Invariant: the network is unchanged afterwards; ranks that
-see parts of the batches get the Hessians of all of them.
+see parts of the batches get the Hessians of all of them. Sums are in float64: but for a last bit now and then, float32
+results do not depend on their order, and so not on the number of ranks.
 Legend: B batch, T time, C columns of a matrix.
 """
 
@@ -63,7 +64,7 @@ class HessianCollector:
         if name in self.sums:
             self.sums[name] += gram
         else:
-            self.sums[name] = gram.clone()
+            self.sums[name] = gram.to(torch.float32 if gram.device.type == "mps" else torch.float64, copy=True)
 
     def add_head(self, x_BTD: Tensor) -> None:
         """Final hidden states: what the output head multiplies."""
@@ -100,6 +101,11 @@ def collect_hessians(net: Any, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         total = torch.tensor(float(count), device=device)
         dist.all_reduce(total)
         count = int(total)
+        shapes: list[Any] = [None] * world_size()  # a rank without a batch has no sums
+        dist.all_gather_object(shapes, {name: total.shape for name, total in collector.sums.items()})
+        for name, shape in {name: shape for found in shapes for name, shape in found.items()}.items():
+            if name not in collector.sums:
+                collector.sums[name] = torch.zeros(shape, dtype=torch.float64, device=device)
         for name in sorted(collector.sums):
             dist.all_reduce(collector.sums[name])
-    return {name: total / max(count, 1) for name, total in collector.sums.items()}
+    return {name: (total / max(count, 1)).float() for name, total in collector.sums.items()}
