@@ -11,20 +11,44 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+LARGE = 32_768  # numbers; tensors with more travel by themselves
+
 
 def world_size() -> int:
     """Ranks that train together; 1 where there is no process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+class FlyingMeans:
+    """Means over ranks on their way: large tensors by themselves, in place; small ones in one flat message per dtype.
+
+    `land` waits and leaves the means in the tensors. A message of its own spares a large tensor two copies; what is
+    small costs a message's latency more than its bytes (records from 10 April 2026 divide at the same size).
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], world: int):
+        self.world = world
+        alone = [t for t in tensors if t.numel() > LARGE and t.is_contiguous()]
+        self.messages: list[tuple[Tensor, list[Tensor]]] = [(t, [t]) for t in sorted(alone, key=lambda t: -t.numel())]
+        taken = {id(t) for t in alone}
+        small = [t for t in tensors if id(t) not in taken]
+        for dtype in dict.fromkeys(t.dtype for t in small):
+            chosen = [t for t in small if t.dtype == dtype]
+            self.messages.append((torch.cat([t.flatten() for t in chosen]), chosen))
+        self.works: list[Any] = [dist.all_reduce(message, async_op=True) for message, _ in self.messages]
+
+    def land(self) -> None:
+        for work, (message, chosen) in zip(self.works, self.messages):
+            work.wait()
+            message.div_(self.world)
+            if message is not chosen[0]:
+                means = message.split([t.numel() for t in chosen])
+                torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
+
+
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
-    """Replace every tensor by its mean over ranks (one flat all-reduce per dtype)."""
-    for dtype in dict.fromkeys(t.dtype for t in tensors):
-        chosen = [t for t in tensors if t.dtype == dtype]
-        flat = torch.cat([t.flatten() for t in chosen])
-        dist.all_reduce(flat)
-        means = (flat / world).split([t.numel() for t in chosen])
-        torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
+    """Replace every tensor by its mean over ranks."""
+    FlyingMeans(tensors, world).land()
 
 
 class ScatteredSum:

@@ -95,6 +95,7 @@ class MuonRule:
         nesterov: u = g + mu m instead of m. row_normalise: none | row | rms, of u.
         weight_decay_placement: `before` the update is subtracted, or `after`, which shrinks the update too.
         momentum_dtype: float32 | bfloat16 (gradients are rounded to it as well, as the banked records do).
+        compiled: torch.compile of the iteration, one graph per shape of matrices; other roundings in bfloat16.
     """
 
     sharded = False
@@ -109,6 +110,7 @@ class MuonRule:
         weight_decay_placement: str = "before",
         momentum_dtype: str = "float32",
         square_first: bool | None = None,
+        compiled: bool = False,
     ):
         for key, value, allowed in (
             ("row_normalise", row_normalise, ROW_NORMALISATIONS),
@@ -122,6 +124,7 @@ class MuonRule:
         self.coefficients = newton_schulz_coefficients_of(newton_schulz_coefficients)
         self.dtype, self.momentum_dtype = getattr(torch, newton_schulz_dtype), getattr(torch, momentum_dtype)
         self.square_first = square_first
+        self.orthogonalise: Any = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
         self.row_normalise, self.weight_decay_placement = row_normalise, weight_decay_placement
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
@@ -142,7 +145,7 @@ class MuonRule:
             update_NRC = (momentum_NRC.float() * momentum).add_(gradient_NRC).to(momentum_NRC.dtype)
         update_NRC = normalise_rows(update_NRC, self.row_normalise)
         rows, columns = gradient_NRC.shape[-2:]
-        X_NRC = orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
+        X_NRC = self.orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
         return X_NRC * max(1.0, rows / columns) ** 0.5
 
     def apply(self, group: dict[str, Any], weights: list[Tensor], directions: list[Tensor]) -> None:

@@ -45,6 +45,7 @@ def muon_adam(
     weight_decay_placement: str = "before",
     momentum_dtype: str = "float32",
     square_first: bool | None = None,
+    compiled: bool = False,
     sharded: bool = False,
     reduce_dtype: str = "bfloat16",
     clip: str = "global",
@@ -55,7 +56,7 @@ def muon_adam(
         *_lr: base learning rates (times the schedule's multiplier). *_weight_decay: decoupled, per unit learning rate.
             None: tables and head decay as the embedding does, tables learn as it does; gates follow the scalars.
         *_pattern: regex; parameters whose name it matches join that group, whatever their role.
-        momentum: Muon's, where no schedule sets it. newton_schulz_* to square_first: see `MuonRule`.
+        momentum: Muon's, where no schedule sets it. newton_schulz_* to compiled: see `MuonRule`.
         sharded: on several ranks, share Muon's work and momentum; gradients travel in reduce_dtype.
         clip_norm, clip: gradient norm limit, 0 = off; see `Composite`.
     """
@@ -89,6 +90,7 @@ def muon_adam(
         "weight_decay_placement": weight_decay_placement,
         "momentum_dtype": momentum_dtype,
         "square_first": square_first,
+        "compiled": compiled,
     }
     rule = ShardedMuonRule(**muon, reduce_dtype=reduce_dtype) if sharded else MuonRule(**muon)
     rules = {"muon": rule, "adam": AdamRule()}

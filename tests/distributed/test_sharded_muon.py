@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from golf.loop import average_gradients
-from golf.optim.communication import average_over_ranks
+from golf.optim.communication import FlyingMeans, average_over_ranks
 from golf.optim.muon_adam import muon_adam
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
@@ -185,6 +185,41 @@ def test_a_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
     assert_near(ranks[0]["weights"], whole)
     resumed = two_ranks(after, 2, first=2, state_file=before / "rank0.pt", sharded=True, **EXACT)
     assert_near(resumed[1]["weights"], whole)
+
+
+def test_means_over_two_ranks_have_the_bits_of_one_message_each(tmp_path):
+    """Large, small, empty, transposed and bfloat16 tensors: however they travel, the means are those of the formula."""
+    port, context = free_port(), multiprocessing.get_context("fork")
+    ranks = [context.Process(target=means_main, args=(rank, port, tmp_path)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    given = [means_input(rank) for rank in (0, 1)]
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"means{rank}.pt", weights_only=True)
+        assert found["messages"] == 4, "two large tensors, and the small ones of two dtypes"
+        for mean, a, b in zip(found["means"], *given):
+            assert torch.equal(mean, (a + b) / 2)
+
+
+def means_input(rank):
+    generator = torch.Generator().manual_seed(rank)
+    shapes = [(300, 200), (3,), (0,), (200, 300), (40, 5), (1, 40_000)]
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    tensors[3] = tensors[3].T  # large, but not contiguous: travels with the small ones
+    return [*tensors, torch.randn(7, generator=generator).bfloat16()]
+
+
+def means_main(rank, port, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    tensors = means_input(rank)
+    flying = FlyingMeans(tensors, 2)
+    flying.land()
+    torch.save({"means": tensors, "messages": len(flying.messages)}, folder / f"means{rank}.pt")
+    dist.destroy_process_group()
 
 
 def test_on_one_rank_sharded_is_plain():

@@ -27,6 +27,23 @@ def optimiser(params, weight_decay=0.0, lr=0.1, **options):
     return Composite([{"params": params, "rule": "it", "base_lr": lr, "weight_decay": weight_decay}], {"it": rule})
 
 
+def test_a_compiled_iteration_is_the_same(monkeypatch):
+    """Two shapes, two steps; traced and run as traced (generating code is the compiler's own affair)."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **given: compile_(f, backend="aot_eager", fullgraph=True, **given))
+    weights = []
+    for compiled in (False, True):
+        params = [nn.Parameter(random(4, 6)), nn.Parameter(random(8, 4, seed=1)), nn.Parameter(random(4, 6, seed=2))]
+        it = optimiser(params, compiled=compiled, row_normalise="row", newton_schulz_coefficients="polar_express")
+        for step in range(2):
+            for i, p in enumerate(params):
+                p.grad = random(*p.shape, seed=10 * step + i)
+            it.step()
+        weights.append([p.detach() for p in params])
+    for eager, traced in zip(*weights):
+        torch.testing.assert_close(traced, eager, atol=1e-6, rtol=1e-6)
+
+
 def iterate(X, triples):
     """The iteration in the order of its definition, on one matrix, in float64."""
     X = X.double() / (X.double().norm() + 1e-7)
