@@ -14,7 +14,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny import records, shrunk, tiny_data
+from tiny import records, shrink_quantisation, shrunk, tiny_data
 
 from golf.clock import BudgetClock
 from golf.codec.artifact import pack, read_artifact
@@ -209,6 +209,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = shrunk(composed(record), layers=None)
+    shrink_quantisation(config["quant"])
     seed_everything(config["seed"])
     data = build(tiny_data(shards, config["data"]["order"], shard_tokens=600))
     prepared = data.prepare(say=lambda line: None)

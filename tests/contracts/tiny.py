@@ -60,7 +60,6 @@ def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
         if key in config["eval"]:
             config["eval"][key] = value
     shrink_learning(config["eval"].get("ttt") or {})
-    shrink_quantisation(config["quant"])
     if isinstance(config["codec"].get("level"), int):
         config["codec"]["level"] = 1  # the memory that the highest levels ask for takes longer than the packing
     config["hardware"].update(accelerator="cpu", devices=1, compile=False, compute_dtype="float32", threads=1)
@@ -75,7 +74,10 @@ def shrink_learning(ttt: dict[str, Any]) -> None:
 
 
 def shrink_quantisation(quant: dict[str, Any]) -> None:
-    """What is large stays large beside the matrices there are, and calibration reads a few short sequences."""
+    """What is large stays large beside the matrices there are, and calibration reads a few short sequences.
+
+    For tests of single recipes: without it matrices this small are kept as floats, which is what grids of options can afford.
+    """
     if quant.get("small_numel"):
         quant["small_numel"] = TINY_SMALL_NUMEL
     if quant.get("prune"):
