@@ -76,7 +76,7 @@ def shrink_learning(ttt: dict[str, Any]) -> None:
 def shrink_quantisation(quant: dict[str, Any]) -> None:
     """What is large stays large beside the matrices there are, and calibration reads a few short sequences.
 
-    For tests of single recipes: without it matrices this small are kept as floats, which is what grids of options can afford.
+    For tests of single recipes: grids of options keep matrices this small as floats, which is what they can afford.
     """
     if quant.get("small_numel"):
         quant["small_numel"] = TINY_SMALL_NUMEL
