@@ -2,7 +2,8 @@
 
 Rungs: another codec (costs nothing), wider clips, fewer bits of the embedding, one bit less in the matrices where it
 hurts least per byte, zeros for the cheapest codes. Each rung goes as far as it must: bisected on the entropy of the
-codes (relative to the last file that was packed), then confirmed by packing.
+codes (relative to the last file that was packed), then confirmed by packing. Where bytes are left, steps may become
+finer instead (`narrowest_clip`), as long as that lowers the error of the weights.
 Invariant: what is returned is an ordinary configuration; the table's bytes are those of packed files and flat code.
 """
 
@@ -56,6 +57,7 @@ class FitLadder:
         rungs: of `RUNGS`, in the order in which they are taken.
         score_tokens: of the training split's end, on which every rung's BPB is measured for the table; 0 = none.
         widest_clip: limit of the rung clip, a factor.
+        narrowest_clip: how much finer clips and steps may get where bytes are left, a factor; 1 = as they are.
         codecs: what the rung codec tries; one whose package is missing is passed over.
     """
 
@@ -66,6 +68,7 @@ class FitLadder:
         score_tokens: int = 65_536,
         widest_clip: float = 1.5,
         codecs: Sequence[str] = ("brotli", "lzma", "range", "zpaq"),
+        narrowest_clip: float = 1.0,
     ):
         if margin_bytes is not None and margin_bytes < 0:
             raise UserError(f"fit.margin_bytes={margin_bytes} must be at least 0: type fit.margin_bytes=20000")
@@ -73,11 +76,14 @@ class FitLadder:
             raise UserError(f"fit.score_tokens={score_tokens} must be at least 0: type fit.score_tokens=65536")
         if not 1.0 <= widest_clip <= 4.0:
             raise UserError(f"fit.widest_clip={widest_clip} must be 1 to 4: type fit.widest_clip=1.5")
+        if not 0.1 <= narrowest_clip <= 1.0:
+            raise UserError(f"fit.narrowest_clip={narrowest_clip} must be 0.1 to 1: type fit.narrowest_clip=0.6")
         for name in codecs:
             if name not in CODEC_NODES:
                 raise UserError(f"fit.codecs: '{name}' is not known: use some of {', '.join(CODEC_NODES)}")
         self.margin_bytes, self.score_tokens, self.widest_clip = margin_bytes, score_tokens, widest_clip
         self.rungs, self.codecs = checked_rungs(rungs, RUNGS), list(codecs)
+        self.narrowest_clip = narrowest_clip
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ class Fitting:
             else:
                 self.take(rung, self.variants(rung))
         fits = self.rows[-1]["total_bytes"] <= self.target
+        if fits and self.ladder.narrowest_clip < 1.0:
+            self.take_finer()
         return Fitted(self.config["quant"], self.config["codec"], fits, self.rows)
 
     # -- measuring -----------------------------------------------------------------------------------------------------
@@ -216,6 +224,29 @@ class Fitting:
             self.say(f"fit: {rung}: {variants[index].change} would not be smaller; left as it was")
             return
         self.note(rung, variants[index].change, state, sizes)
+
+    def take_finer(self) -> None:
+        """Spend the bytes that are left on finer steps: the finest that fit and lower the error."""
+        before, earlier = self.config["quant"], self.rows[-1]["relative_mse"]
+        finest_first = clip_variants(before, self.ladder.narrowest_clip)[::-1]
+        present, coded = self.rows[-1]["total_bytes"], self.coded_bytes(before)
+        low = allowance = 0
+        while low < len(finest_first):
+            index = first_within(
+                lambda index: present + self.coded_bytes(finest_first[index].quant) - coded,
+                low,
+                len(finest_first) - 1,
+                self.target - allowance,
+            )
+            self.config["quant"] = finest_first[index].quant
+            state = self.quantised(self.config["quant"])
+            sizes = self.packed(state)
+            if sum(sizes.values()) <= self.target and self.error(state) < earlier:
+                self.note("finer", finest_first[index].change, state, sizes)
+                return
+            allowance, low = max(allowance, sum(sizes.values()) - self.target), index + 1
+        self.config["quant"] = before
+        self.say("fit: finer: no finer step fits and lowers the error")
 
     def take_codec(self) -> None:
         """The codec with the fewest bytes for the state as it is."""

@@ -82,7 +82,7 @@ def fewer_bits(treatment: Any, fewest: int, floats: bool = False) -> Any | None:
 
 
 def clip_variants(quant: Node, widest: float) -> list[Variant]:
-    """Every integer format with wider clips, in small steps up to `widest`."""
+    """Every integer format with other clips and steps, in small steps up to `widest`, or down to it where it is < 1."""
     found = []
     for step in range(1, CLIP_STEPS + 1):
         factor = 1.0 + (widest - 1.0) * step / CLIP_STEPS

@@ -46,7 +46,9 @@ def climbed(target: int, rungs: tuple[str, ...], **options):
     config = {"quant": QUANT, "codec": ZLIB, "model": MODEL}
     lines: list[str] = []
     hessians = {"b0.w": torch.eye(96) * 1e6}
-    ladder = FitLadder(0, rungs, codecs=options.pop("codecs", ("lzma",)))
+    ladder = FitLadder(
+        0, rungs, codecs=options.pop("codecs", ("lzma",)), narrowest_clip=options.pop("narrowest_clip", 1.0)
+    )
     fitting = Fitting(ladder, config, weights, roles, hessians, {}, lambda config: 100, target, lines.append, **options)
     fitted = fitting.climb()
     state = build(fitted.quant).quantise(weights, roles, hessians)
@@ -74,6 +76,22 @@ def test_each_rung_goes_as_far_as_it_must(rung):
     if rung in ("clip", "mixed", "prune"):
         assert found.rows[0]["relative_mse"] < found.rows[1]["relative_mse"] < whole.rows[1]["relative_mse"]
         assert half - found.rows[-1]["total_bytes"] < 0.7 * (sizes[0] - sizes[1])
+
+
+def test_bytes_that_are_left_are_spent_on_finer_steps():
+    plain, _ = climbed(10**6, ())
+    size, error = plain.rows[0]["total_bytes"], plain.rows[0]["relative_mse"]
+    roomy, _ = climbed(10**6, (), narrowest_clip=0.7)
+    assert roomy.rows[-1]["rung"] == "finer"
+    assert roomy.rows[-1]["relative_mse"] < error
+    most = roomy.rows[-1]["total_bytes"]
+    target = (size + most) // 2
+    found, _ = climbed(target, (), narrowest_clip=0.7)
+    assert size < found.rows[-1]["total_bytes"] <= target
+    assert roomy.rows[-1]["relative_mse"] < found.rows[-1]["relative_mse"] < error
+    tight, lines = climbed(size, (), narrowest_clip=0.7)
+    assert [row["rung"] for row in tight.rows] == ["as asked"]
+    assert "no finer step fits" in lines[-1]
 
 
 def test_all_rungs_in_order_and_scores():
