@@ -114,3 +114,20 @@ def test_validation_shorter_than_a_window() -> None:
     require_window(1025, 1024)
     with pytest.raises(UserError, match=r"1024 tokens, shorter than one window of 1024 \+ 1; type data\.seq_len=1023"):
         require_window(1024, 1024)
+
+
+def test_the_first_tokens_are_the_stream_of_files_that_end_there(tmp_path):
+    """`first_tokens` in the middle of a shard: the same tokens, lengths and wrap as shorter files have."""
+    tokens = np.arange(1, 301, dtype=np.uint16)
+    for name, part in (("a", tokens[:100]), ("b", tokens[100:200]), ("c", tokens[200:])):
+        write_shard(tmp_path / f"{name}.bin", part)
+    write_shard(tmp_path / "short_b.bin", tokens[100:130])
+    whole = Shards([tmp_path / f"{name}.bin" for name in "abc"], first_tokens=130)
+    cut = Shards([tmp_path / "a.bin", tmp_path / "short_b.bin"])
+    assert (len(whole), whole.lengths) == (len(cut), cut.lengths)
+    for start, count in ((0, 130), (95, 10), (120, 40), (129, 300)):
+        assert np.array_equal(whole.take(start, count, wrap=True), cut.take(start, count, wrap=True))
+    with pytest.raises(UserError, match="outside"):
+        whole.read(1, 25, 10)
+    with pytest.raises(UserError, match=r"has only 300 tokens; type budget\.unique_tokens=300"):
+        Shards([tmp_path / f"{name}.bin" for name in "abc"], first_tokens=301)
