@@ -72,7 +72,7 @@ def test_no_ray_head_is_one_line_within_its_time():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(UserError, match="no Ray head answers there .*ray start --head"):
+        with pytest.raises(UserError, match=r"no Ray head answers there .*ray start --head"):
             require_head(f"127.0.0.1:{port}")
         free.listen()  # something that is no Ray
         with pytest.raises(UserError, match=r"is no Ray head of this version \(no answer in 0.5 s\)"):
@@ -88,7 +88,7 @@ def test_a_job_that_no_machine_has_room_for_does_not_wait_for_ever():
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     require_room(nodes, 1, 1)
-    with pytest.raises(UserError, match="2 cores and 1 GPUs for a job .*2 machines with 2 cores and 0 GPUs, 1 cores"):
+    with pytest.raises(UserError, match=r"2 cores and 1 GPUs for a job .*2 machines with 2 cores and 0 GPUs, 1 cores"):
         require_room(nodes, 2, 1)
 
 

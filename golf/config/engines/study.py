@@ -2,8 +2,8 @@
 
 The study's name is the sweep's folder, and a trial's number its job's: the same command goes on where it stopped, with
 jobs that were under way first. Hydra's own plug-in for Optuna (1.3, for Optuna 2) would number the jobs of a resumed
-study from 0 again and forget those under way. Invariant: every trial that ended has a finite value; that of a failed job
-is WORST, which the samplers here only rank, and its reason stands in the trial's attribute `failed`.
+study from 0 again and forget those under way. Invariant: every trial that ended has a finite value; that of a failed
+job is WORST, which the samplers here only rank, and its reason stands in the trial's attribute `failed`.
 """
 
 from __future__ import annotations
