@@ -27,7 +27,8 @@ class FlashAttention3:
         except ImportError as error:
             raise UserError(
                 "model/backend=fa3 needs FlashAttention-3 (package flash_attn_interface, Hopper GPUs), which is not "
-                "installed; type model/backend=sdpa, the fall-back, or model/backend=flex on other GPUs"
+                "installed; type model/backend=sdpa, the fall-back, or model/backend=flex on other GPUs (their cost: "
+                "python benchmarks/gpu_records.py --backend sdpa)"
             ) from error
         self.dense, self.packed = flash_attn_func, flash_attn_varlen_func
 
