@@ -199,8 +199,9 @@ class L18(Rule):
 
 
 def packs_itself(script: Path, names: set[str]) -> bool:
-    text = script.read_bytes()  # parsed in the encoding that the file names
-    return "exec(" in text and bool(names & {"lzma", "zlib", "base64", "brotli", "bz2"}) and len(names) < 6
+    return (
+        b"exec(" in script.read_bytes() and bool(names & {"lzma", "zlib", "base64", "brotli", "bz2"}) and len(names) < 6
+    )
 
 
 def declared_packages(folder: Path) -> set[str]:
