@@ -7,6 +7,7 @@ Invariant: only reads; a field that is not there never makes a finding.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -137,6 +138,7 @@ def with_processes(gpu: Gpu, processes: dict[str, list[str]]) -> Gpu:
 
 def state(gpus: list[Gpu], subject: Subject, cuda: str | None = None) -> list[Line]:
     """Findings about GPUs as they were before this process touched them. `cuda`: the version torch is built for."""
+    gpus = used(gpus, subject, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not gpus:
         return []
     if cuda is None:
@@ -152,6 +154,18 @@ def state(gpus: list[Gpu], subject: Subject, cuda: str | None = None) -> list[Li
         found = [line for check in (others, clocks, errors) for line in check(gpu)]
         lines += found or [Line("ok", gpu.what, summary(gpu))]
     return lines
+
+
+def used(gpus: list[Gpu], subject: Subject, visible: str | None) -> list[Gpu]:
+    """The GPUs that this run would get: those that CUDA_VISIBLE_DEVICES leaves, as many as it has devices."""
+    if visible is not None:
+        chosen = [name.strip() for name in visible.split(",") if name.strip()]
+        gpus = [gpu for name in chosen for gpu in gpus if name == gpu.text("index") or is_uuid(name, gpu)]
+    return gpus[: subject.devices] if subject.asked and subject.config is not None else gpus
+
+
+def is_uuid(name: str, gpu: Gpu) -> bool:
+    return name.startswith("GPU-") and gpu.text("uuid").startswith(name)
 
 
 def driver(gpu: Gpu, cuda: str | None) -> list[Line]:

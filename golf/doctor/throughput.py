@@ -6,6 +6,7 @@ does, is found before it is paid for. Steps are timed by the dry run (golf/docto
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from typing import Any
@@ -32,23 +33,25 @@ def throughput(subject: Subject) -> list[Line]:
     if kind != "cuda":
         rates = [product_flops(torch.device(kind), hardware)]
         return [Line("ok", "throughput", f"{rates[0] / 1e9:,.0f} GFLOP/s in {hardware['compute_dtype']} products")]
-    gpus = [torch.device(kind, index) for index in range(torch.cuda.device_count())]
+    count = subject.devices if subject.asked else torch.cuda.device_count()
+    gpus = [torch.device(kind, index) for index in range(count)]
     rates = [product_flops(gpu, hardware) for gpu in gpus]
-    return judged(rates, peak_flops(hardware)) + under_load(gpus, rates)
+    return judged(rates, peak_flops(hardware)) + under_load(subject, gpus, rates)
 
 
-def under_load(gpus: list[Any], rates: list[float]) -> list[Line]:
+def under_load(subject: Subject, gpus: list[Any], rates: list[float]) -> list[Line]:
     """What nvidia-smi says of the clocks while every GPU has two seconds of products in its queue."""
     import torch
 
-    from golf.doctor.gpu import read_gpus, slowed
+    from golf.doctor.gpu import read_gpus, slowed, used
 
     size = SIZE["cuda"]
     for gpu, rate in zip(gpus, rates, strict=True):
         a_NN = torch.randn(size, size, device=gpu).to(torch.bfloat16)
         for _ in range(int(2 * rate / (2 * size**3))):
             _ = a_NN @ a_NN
-    lines = [line for gpu in read_gpus() for line in slowed(gpu)]
+    seen = used(read_gpus(), subject, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    lines = [line for gpu in seen for line in slowed(gpu)]
     for gpu in gpus:
         torch.cuda.synchronize(gpu)
     return lines

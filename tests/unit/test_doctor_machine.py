@@ -90,6 +90,20 @@ def test_different_gpus():
     assert any(line.what == "gpus" and line.status == "warn" for line in found(f"{h100()}\n{other}"))
 
 
+def test_only_the_gpus_of_the_run_are_judged(monkeypatch):
+    busy = parse_gpus("\n".join([h100(), h100(index=1, busy=97), h100(index=2)]), list(FIELDS))
+    asked = Subject(["hardware.devices=1"], config={"hardware": {"devices": 1}})
+
+    def faults(subject):
+        return [line.what for line in state(busy, subject, "13.0") if line.status == "fail"]
+
+    assert faults(Subject([])) == ["gpu 1"]
+    assert faults(asked) == []
+    for visible, found in (("0,2", []), ("1", ["gpu 1"]), ("GPU-1aaa", ["gpu 1"]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert faults(Subject([])) == found
+
+
 def test_other_processes_and_a_field_by_its_other_name():
     refusal = 'Field "clocks_throttle_reasons.active" is not a valid field to query.\n\n'
     ask, asked = answers(
