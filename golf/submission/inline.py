@@ -320,11 +320,12 @@ class Inliner:
                 node.arg = mapping[node.arg]
         moved = substituted(ast.Module(block, []), straight, mapping).body
         value = None
-        if tail:
-            if not isinstance(moved[-1], ast.Return | ast.Raise):
-                moved.append(ast.Return(ast.Constant(None)))
-        else:
-            value = moved.pop().value if isinstance(moved[-1], ast.Return) else None  # type: ignore[attr-defined]
+        last = moved[-1] if moved else None  # a body of which nothing is left is empty
+        if tail and not isinstance(last, ast.Return | ast.Raise):
+            moved.append(ast.Return(ast.Constant(None)))
+        elif not tail and isinstance(last, ast.Return):
+            value = last.value
+            moved.pop()
         for item in before:
             ast.copy_location(item, site.statement)
             ast.fix_missing_locations(item)
