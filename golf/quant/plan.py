@@ -25,7 +25,7 @@ from golf.codec.sections import tensor_class
 from golf.errors import UserError
 from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
 from golf.quant.protocol import Quantiser, StoredTensor
-from golf.quant.rtn import quantise_rows
+from golf.quant.rtn import KnownFormats, quantise_rows
 from golf.quant.shared_work import results_of_jobs
 from golf.quant.state import STORED_KINDS, PlainTensor, QuantisedState
 
@@ -135,10 +135,13 @@ class QuantPlan:
         """Whether something in the plan works with Hessians."""
         return any(getattr(part, "wants_hessian", False) for part in [*self.treatments(), self.mixed])
 
-    def stored_kinds(self) -> tuple[type[StoredTensor], ...]:
+    def stored_kinds(self) -> list[Any]:
         """Kinds of stored tensors that the plan makes: what a reader of its artifacts has to know."""
-        own = [getattr(part, "stored_kind", None) for part in [*self.treatments(), self.correction]]
-        return tuple(dict.fromkeys([*STORED_KINDS, *(kind for kind in own if kind is not None)]))
+        treatments = self.treatments()
+        if self.correction is None and all(isinstance(part, str | QuantFormat) for part in treatments):
+            return [PlainTensor, KnownFormats([part for part in treatments if isinstance(part, QuantFormat)])]
+        own = [getattr(part, "stored_kind", None) for part in [*treatments, self.correction]]
+        return list(dict.fromkeys([*STORED_KINDS, *(kind for kind in own if kind is not None)]))
 
     def route(self, name: str, tensor: Tensor, role: str) -> Treatment:
         """The treatment of one tensor (its values are not looked at; a meta tensor will do)."""

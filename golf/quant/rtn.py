@@ -6,7 +6,7 @@ Invariant: `quantise_rows(w, f).dequantise()` is what evaluation runs on; packin
 the same bits (golf/quant/fake_quant.py calls the same functions).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil, floor, prod
 from typing import Any, ClassVar
@@ -47,9 +47,7 @@ class QuantisedTensor:
         return {"codes": self.codes, "scales": self.scales}
 
     def meta(self) -> dict[str, Any]:
-        held = vars(self.format)
-        chosen = {part.name: held[part.name] for part in fields(QuantFormat) if held[part.name] != part.default}
-        return {"format": chosen, "dtype": self.original_dtype}
+        return {"format": format_settings(self.format), "dtype": self.original_dtype}
 
     @classmethod
     def from_parts(cls, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> "QuantisedTensor":
@@ -82,6 +80,27 @@ class QuantisedTensor:
         # One scale for each entry of the first axis, as artifacts of other programs may have it.
         scales = scales.reshape(*scales.shape, *[1] * (len(shape) - scales.ndim))
         return (codes.float() * scales).to(FLOAT_DTYPES[self.original_dtype])
+
+
+class KnownFormats:
+    """Reads quantised tensors as `QuantisedTensor` does, where every format that can occur is known beforehand."""
+
+    kind: ClassVar[str] = "codes"
+
+    def __init__(self, formats: Sequence[QuantFormat]) -> None:
+        self.formats = formats
+
+    def from_parts(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
+        found = [fmt for fmt in self.formats if format_settings(fmt) == meta["format"]]
+        if not found or meta["dtype"] not in FLOAT_DTYPES:
+            raise ValueError("a tensor in a format of another plan")
+        return QuantisedTensor(parts["codes"], parts["scales"], found[0], meta["dtype"])
+
+
+def format_settings(fmt: QuantFormat) -> dict[str, Any]:
+    """What a format has set other than by default, as plain data."""
+    held = vars(fmt)
+    return {part.name: held[part.name] for part in fields(QuantFormat) if held[part.name] != part.default}
 
 
 def cells_of(values: Tensor, fmt: QuantFormat) -> Tensor:

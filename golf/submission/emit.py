@@ -283,18 +283,19 @@ def wrapped(text: str, indent: int) -> list[str]:
 def outer_brackets(text: str) -> list[tuple[int, int, list[int]]]:
     """Begin, end and commas of each outermost pair of brackets."""
     found: list[tuple[int, int, list[int]]] = []
-    depth, begin, commas = 0, 0, list[int]()
+    depth, begin, commas, is_comprehension = 0, 0, list[int](), False
     for token in tokens_of(text.rstrip(",") if text.endswith(",") else text):
+        is_comprehension |= depth == 1 and token.string == "for"
         if token.type != tokenize.OP:
             continue
         if token.string in "([{":
             if not depth:
-                begin, commas = token.start[1], []
+                begin, commas, is_comprehension = token.start[1], [], False
             depth += 1
         elif token.string in ")]}":
             depth -= 1
             if not depth:
-                found.append((begin, token.start[1], commas))
+                found.append((begin, token.start[1], [] if is_comprehension else commas))
         elif token.string == "," and depth == 1:
             commas.append(token.start[1])
     return found

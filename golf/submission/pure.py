@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 
 from golf.submission.walk import children, walk
 
@@ -39,25 +40,33 @@ SIMPLE = (
 )
 
 
-def is_pure(node: ast.AST | None) -> bool:
-    """Whether evaluating a node changes nothing (attributes and indices are taken not to)."""
+def is_pure(node: ast.AST | None, harmless: Callable[[ast.Call], bool] | None = None) -> bool:
+    """Whether evaluating a node changes nothing (attributes and indices are taken not to).
+
+    `harmless`: tells calls of functions that do nothing but return something.
+    """
+
+    def pure(part: ast.AST | None) -> bool:
+        return is_pure(part, harmless)
+
     if node is None or isinstance(node, SIMPLE):
         return True
     if isinstance(node, ast.Attribute | ast.Starred | ast.FormattedValue):
-        return is_pure(node.value)
+        return pure(node.value)
     if isinstance(node, ast.Subscript):
-        return is_pure(node.value) and is_pure(node.slice)
+        return pure(node.value) and pure(node.slice)
     if isinstance(node, ast.Call):
         known = isinstance(node.func, ast.Name) and node.func.id in PURE_CALLS
-        known |= isinstance(node.func, ast.Attribute) and node.func.attr in PURE_METHODS and is_pure(node.func.value)
-        return known and all(map(is_pure, node.args)) and all(is_pure(k.value) for k in node.keywords)
+        known |= isinstance(node.func, ast.Attribute) and node.func.attr in PURE_METHODS and pure(node.func.value)
+        known = known or (harmless is not None and pure(node.func) and harmless(node))
+        return known and all(map(pure, node.args)) and all(pure(k.value) for k in node.keywords)
     if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
-        return is_pure(node.elt) and all(map(is_pure, node.generators))
+        return pure(node.elt) and all(map(pure, node.generators))
     if isinstance(node, ast.DictComp):
-        return is_pure(node.key) and is_pure(node.value) and all(map(is_pure, node.generators))
+        return pure(node.key) and pure(node.value) and all(map(pure, node.generators))
     if isinstance(node, ast.comprehension):
-        return is_pure(node.iter) and all(map(is_pure, node.ifs))
-    return isinstance(node, DISPLAYS) and all(map(is_pure, children(node)))
+        return pure(node.iter) and all(map(pure, node.ifs))
+    return isinstance(node, DISPLAYS) and all(map(pure, children(node)))
 
 
 def names_loaded(node: ast.AST) -> set[str]:

@@ -20,6 +20,7 @@ from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.pure import is_pure
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, only_constant
+from golf.submission.walk import walk
 
 LITERALS = (type(None), bool, int, float, str)
 MOST_PASSES = 40
@@ -63,6 +64,32 @@ class Folder(ast.NodeTransformer):
 
     def __init__(self, facts: Interpreter):
         self.facts = facts
+        self.known: dict[Any, bool] = {}  # functions that do nothing but return something
+
+    def pure(self, node: ast.AST | None) -> bool:
+        return is_pure(node, self.harmless)
+
+    def harmless(self, node: ast.Call) -> bool:
+        """Whether a call ends in functions of the program that change nothing."""
+        callees = self.facts.calls.get(id(node), set())
+        return bool(callees) and None not in callees and all(self.changes_nothing(f) for f, _ in callees)
+
+    def changes_nothing(self, function: Any) -> bool:
+        if function not in self.known:
+            self.known[function] = False  # where it calls itself
+            plain = function.kind == "plain" and isinstance(function.node, ast.FunctionDef)
+            self.known[function] = (
+                plain and not function.is_generator and all(map(self.only_computes, function.node.body))
+            )
+        return self.known[function]
+
+    def only_computes(self, node: ast.stmt) -> bool:
+        if isinstance(node, ast.If):
+            return self.pure(node.test) and all(map(self.only_computes, [*node.body, *node.orelse]))
+        if isinstance(node, ast.Assign):
+            names = [item for target in node.targets for item in walk(target)]
+            return self.pure(node.value) and all(isinstance(item, ast.Name | ast.Tuple) for item in names)
+        return isinstance(node, ast.Return | ast.Pass | ast.Expr) and self.pure(getattr(node, "value", None))
 
     # -- statements ---------------------------------------------------------------------------------------------------
     def body(self, statements: list[ast.stmt], needed: bool = True) -> list[ast.stmt]:
@@ -104,12 +131,12 @@ class Folder(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         outcomes = self.facts.truth(self.facts.values.get(id(node.test), frozenset()))
-        if len(outcomes) == 1 and is_pure(node.test):
+        if len(outcomes) == 1 and self.pure(node.test):
             return self.body(node.body if True in outcomes else node.orelse, needed=False) or None
         node.test = self.condition(node.test)
         node.body = self.body(node.body)
         node.orelse = self.body(node.orelse, needed=False)
-        if is_empty(node.body) and not node.orelse and is_pure(node.test):
+        if is_empty(node.body) and not node.orelse and self.pure(node.test):
             return None
         if is_empty(node.body) and node.orelse:
             node.test, node.body, node.orelse = negated(node.test), node.orelse, []
@@ -118,7 +145,7 @@ class Folder(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> Any:
         node.iter = self.visit(node.iter)
         node.body, node.orelse = self.body(node.body), self.body(node.orelse, needed=False)
-        if is_empty(node.body) and not node.orelse and is_pure(node.iter):
+        if is_empty(node.body) and not node.orelse and self.pure(node.iter):
             return None
         return node
 
@@ -140,7 +167,7 @@ class Folder(ast.NodeTransformer):
         return node.finalbody if is_empty(node.body) else node
 
     def visit_Assert(self, node: ast.Assert) -> Any:
-        return None if is_pure(node.test) else self.generic_visit(node)
+        return None if self.pure(node.test) else self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         if node.value is not None:
@@ -152,9 +179,9 @@ class Folder(ast.NodeTransformer):
     def does_nothing(self, node: ast.expr) -> bool:
         """Whether a call ends in functions without a body."""
         callees = self.facts.calls.get(id(node), set())
-        if not isinstance(node, ast.Call) or not callees or None in callees or not is_pure(node.func):
+        if not isinstance(node, ast.Call) or not callees or None in callees or not self.pure(node.func):
             return False
-        if not all(map(is_pure, node.args)) or not all(is_pure(keyword.value) for keyword in node.keywords):
+        if not all(map(self.pure, node.args)) or not all(self.pure(keyword.value) for keyword in node.keywords):
             return False
         return all(
             is_empty(without_docstring(function.node.body)) for function, _ in callees if function.kind == "plain"
@@ -166,7 +193,7 @@ class Folder(ast.NodeTransformer):
         if isinstance(node.value, ast.Constant):
             return node if isinstance(node.value.value, str) else None
         node.value = self.visit(node.value)
-        return None if is_pure(node.value) and not isinstance(node.value, ast.Yield) else node
+        return None if self.pure(node.value) and not isinstance(node.value, ast.Yield) else node
 
     # -- expressions --------------------------------------------------------------------------------------------------
     def visit(self, node: ast.AST) -> Any:
@@ -181,7 +208,7 @@ class Folder(ast.NodeTransformer):
         if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or isinstance(node, ast.Starred | ast.JoinedStr):
             return None
         known = only_constant(self.facts.values.get(id(node), frozenset()))
-        if known is None or not isinstance(known.value, LITERALS) or not is_pure(node):
+        if known is None or not isinstance(known.value, LITERALS) or not self.pure(node):
             return None
         if isinstance(known.value, float) and known.value != known.value:
             return None
@@ -190,13 +217,13 @@ class Folder(ast.NodeTransformer):
     def condition(self, node: ast.expr) -> ast.expr:
         """A test, of which only the truth matters."""
         outcomes = self.facts.truth(self.facts.values.get(id(node), frozenset()))
-        if len(outcomes) == 1 and is_pure(node):
+        if len(outcomes) == 1 and self.pure(node):
             return literal(True in outcomes, node)
         return self.visit(node)
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         outcomes = self.facts.truth(self.facts.values.get(id(node.test), frozenset()))
-        if len(outcomes) == 1 and is_pure(node.test):
+        if len(outcomes) == 1 and self.pure(node.test):
             return self.visit(node.body if True in outcomes else node.orelse)
         node.test = self.condition(node.test)
         node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
@@ -207,7 +234,7 @@ class Folder(ast.NodeTransformer):
         for position, part in enumerate(node.values):
             outcomes = self.facts.truth(self.facts.values.get(id(part), frozenset()))
             last = position == len(node.values) - 1
-            if not last and outcomes == {is_and} and is_pure(part):
+            if not last and outcomes == {is_and} and self.pure(part):
                 continue
             if not outcomes and kept:
                 break  # never evaluated
@@ -237,7 +264,7 @@ class Folder(ast.NodeTransformer):
         """Whether a dictionary has nothing in it, ever."""
         held = self.facts.values.get(id(node), frozenset({None}))
         boxes = all(isinstance(a, Box) and not a.items and not a.others and not a.lost for a in held)
-        return is_empty_dict(node) or (bool(held) and boxes and is_pure(node))
+        return is_empty_dict(node) or (bool(held) and boxes and self.pure(node))
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         node.value = self.visit(node.value)
@@ -253,7 +280,7 @@ class Folder(ast.NodeTransformer):
         values: list[ast.expr] = []
         for key, value in zip(node.keys, node.values):
             name = key.value if isinstance(key, ast.Constant) else None
-            if prune and box is not None and key is not None and name not in box.read_keys and is_pure(value):
+            if prune and box is not None and key is not None and name not in box.read_keys and self.pure(value):
                 continue
             found = self.visit(value)
             if key is None and is_empty_dict(found):

@@ -515,6 +515,15 @@ def test_long_lines_are_broken():
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_a_long_comprehension_is_one_piece():
+    names = ", ".join(f"some_rather_long_name_{i}" for i in range(4))
+    long = f"{{({names}): 0 for {names} in [tuple(range(len(sys.argv) * 0, 4))]}}"
+    text = special(
+        f"import sys\n\n\ndef run():\n    gone = None\n    return [{long}, gone is None]\n\n\nprint(run())\n"
+    )
+    assert "gone" not in text
+
+
 def test_packing_is_deterministic_and_runs():
     source = "def main():\n    total = sum(range(10))\n    print(total, __name__)\n\n\nmain()\n"
     code = packed(source)
