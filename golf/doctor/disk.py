@@ -27,7 +27,7 @@ FULL_WHY = "a run that finds the disk full stops, and has to be resumed while th
 def disk(subject: Subject) -> list[Line]:
     """Room and permission where runs, data, compiled kernels and shared memory go."""
     needed = run_bytes(subject.config) if subject.config else LEAST_BYTES
-    lines = [place("runs/", Path.cwd() / "runs", needed), place("data/", data_folder(subject), 0)]
+    lines = [place("runs/", run_folder(subject), needed), place("data/", data_folder(subject), 0)]
     lines.append(cache())
     if subject.devices > 1:
         lines.append(shared_memory())
@@ -50,6 +50,13 @@ def run_bytes(config: dict[str, Any]) -> int:
         matrices = [p for name, p in net.named_parameters() if roles[name] == "matrix" and p.ndim >= 2]
         found += sum(4 * p.shape[-1] ** 2 * (p.numel() // (p.shape[-1] * p.shape[-2])) for p in matrices)
     return found
+
+
+def run_folder(subject: Subject) -> Path:
+    """Where runs go: runs/, or what hydra.run.dir= says."""
+    key = "hydra.run.dir="
+    chosen = [text.removeprefix(key).strip("'\"") for text in subject.overrides if text.startswith(key)]
+    return Path.cwd() / (chosen[-1] if chosen else "runs")
 
 
 def data_folder(subject: Subject) -> Path:

@@ -22,6 +22,8 @@ from golf.doctor.finding import Line, Subject
 START = "from golf.app import main_train; main_train()"
 TOO_SLOW_FLOPS = 2e12  # of one step: more than seconds on a CPU
 OVER_LIMIT = 3  # exit code: says nothing about a network after one step
+UNKNOWN = "whether it works here is not known"
+TIME_OVER = "the time for the dry run was over"
 LOST = "a real run would be lost here, after what it has cost so far"
 
 
@@ -114,7 +116,7 @@ def execute(run: Path, seconds: float, config_dirs: tuple[Path, ...] = ()) -> tu
         end_group(process)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
-        return 124, ["the time for the dry run is over: --timeout <seconds>, or --tiny"]
+        return 124, [TIME_OVER]
     return process.returncode, [line.strip() for line in said.splitlines() if line.strip()]
 
 
@@ -146,14 +148,18 @@ def stage_lines(run: Path, failures: dict[str, str]) -> list[Line]:
     lines, instead = [], ""
     for stage in STAGES:
         result = stage_result(run, stage)
-        if stage in failures:
+        if failures.get(stage) == TIME_OVER:
+            lines.append(Line("fail", f"run {stage}", TIME_OVER, "--timeout <more seconds>, or --tiny", UNKNOWN))
+        elif stage in failures:
             lines.append(Line("fail", f"run {stage}", failures[stage], todo_for(stage), LOST))
             instead = INSTEAD.get(stage, instead)
         elif result is None:
-            lines.append(Line("fail", f"run {stage}", "not reached", "mend the stage above", LOST))
+            lines.append(Line("fail", f"run {stage}", "not reached", "mend the stage above", UNKNOWN))
         else:
             note = f" (with {instead})" if instead else ""
             lines.append(Line("ok", f"run {stage}", f"{result['stage_seconds']:.1f} s{detail(stage, result)}{note}"))
+    if lines[-1].status == "fail" and "report" not in failures:
+        return lines
     if "report" in failures or not (run / "report.html").is_file():
         said = failures.get("report", "no report.html")
         lines.append(Line("fail", "run report", said, "golf runs report <run>", "what was measured would not be shown"))

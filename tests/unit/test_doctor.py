@@ -128,14 +128,17 @@ def test_a_stage_that_nothing_can_replace_ends_it(monkeypatch, start_run, tmp_pa
     assert failures == {"train": "killed by SIGKILL, probably for want of memory"}
     assert len(calls) == 1
     lines = dry_run.stage_lines(run.path, failures)
-    assert [line.detail for line in lines[1:7]] == ["not reached"] * 6
+    assert [line.detail for line in lines[1:]] == ["not reached"] * 6
 
 
 def test_a_dry_run_is_bounded(start_run, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "START", "import time; time.sleep(60)")
     code, said = dry_run.execute(start_run(tmp_path / "run").path, 0.5)
     assert code == 124
-    assert "--timeout" in said[0]
+    assert said == [dry_run.TIME_OVER]
+    lines = dry_run.stage_lines(tmp_path / "run", {"train": said[0]})
+    assert "--timeout" in lines[0].todo
+    assert len(lines) == 7
 
 
 @pytest.mark.parametrize(
@@ -340,6 +343,12 @@ def test_a_cache_on_a_network_volume(monkeypatch):
     assert disk.file_system(Path("/workspaces"), table) == "overlay"
     monkeypatch.setattr(disk, "mounts", lambda: "pod:/vol / nfs4 rw 0 0\n")
     assert (disk.cache().status, "nfs4" in disk.cache().detail) == ("warn", True)
+
+
+def test_where_runs_go(tmp_path):
+    elsewhere = tmp_path / "disk" / "run"
+    assert disk.run_folder(subject()) == tmp_path / "runs"
+    assert disk.run_folder(subject(f"hydra.run.dir={elsewhere}")) == elsewhere
 
 
 def test_shared_memory_of_a_container(monkeypatch, tmp_path):

@@ -22,6 +22,11 @@ RTX = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _every_gpu(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
 def h100(**values):
     return H100.format(**(IDLE | values))
 
