@@ -53,7 +53,7 @@ class SweepTable(Callback):
         SweepTable.exit_code = max((record["exit_code"] for record in records), default=0)
         if records:
             print(render(records, folder), flush=True)
-            for line in [*_verdicts(folder), *endings(records, SweepTable.again)]:
+            for line in [*_verdicts(folder), "", *endings(records, SweepTable.again)]:
                 print(line, flush=True)
             print(f"report  {write_page(records, folder)}", flush=True)
 

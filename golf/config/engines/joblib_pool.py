@@ -6,11 +6,13 @@ of its own, which spares the others and tells which one dies.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from golf.config.engines.jobs import Job, JobLauncher, Task, say
+from golf.config.engines.jobs import GRACE_SECONDS, Job, JobLauncher, Task, say
 from golf.config.engines.records import finished
 from golf.errors import UserError
 
@@ -57,10 +59,27 @@ def run_in_pool(task: Task, jobs: Sequence[Job], count: int) -> Iterator[tuple[J
     from joblib.externals.loky import ProcessPoolExecutor
 
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpu_count() // count))  # cores are shared out
-    with ProcessPoolExecutor(max_workers=min(count, len(jobs)), env={"OMP_NUM_THREADS": threads}) as pool:
-        futures = [pool.submit(task, job.number, job.overrides, str(job.number)) for job in jobs]
+    pool = ProcessPoolExecutor(max_workers=min(count, len(jobs)), env={"OMP_NUM_THREADS": threads})
+    futures = [pool.submit(task, job.number, job.overrides, str(job.number)) for job in jobs]
+    try:
         for job, future in zip(jobs, futures):
             try:
                 yield job, future.result(), ""
             except BrokenExecutor:
                 yield job, None, "its process was killed (out of memory?)"
+    except BaseException:
+        _stop(pool, futures)
+        raise
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _stop(pool: Any, futures: Sequence[Any]) -> None:
+    """The sweep is stopped: jobs under way get SIGTERM, and the time to write their checkpoints."""
+    from concurrent.futures import wait
+
+    under_way = [future for future in futures if not future.done() and not future.cancel()]
+    for process in list(pool._processes or ()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    wait(under_way, timeout=GRACE_SECONDS)

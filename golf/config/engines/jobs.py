@@ -21,6 +21,8 @@ from golf.config import resolvers
 from golf.config.engines import registry
 from golf.config.engines.records import WORST, finished, write_record
 
+GRACE_SECONDS = 30  # for the checkpoints of jobs under way, when the sweep is stopped
+
 
 @dataclass(frozen=True)
 class Job:

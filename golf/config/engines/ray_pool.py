@@ -18,6 +18,7 @@ from typing import Any
 
 from golf.config.engines.jobs import Job, JobLauncher, Task, say
 from golf.errors import Interrupted, UserError
+from golf.signals import stop_with
 
 PROBE_SECONDS = 30  # ray.init itself waits two minutes for a head that is not there
 
@@ -36,9 +37,10 @@ class RayJobs(JobLauncher):
             num_cpus=cpus, num_gpus=gpus, max_retries=int(self.settings["retries"]), max_calls=1, retry_exceptions=False
         )(on_worker)
         given = {remote.remote(task, job.number, job.overrides, str(Path.cwd())): job for job in jobs}
-        while given:
-            (ready,), _ = ray.wait(list(given), num_returns=1)
-            yield _result(ray, ready, given.pop(ready))
+        with stop_with("stopped by {signal}"):  # ray.init has put its own handlers in the place of golf's
+            while given:
+                (ready,), _ = ray.wait(list(given), num_returns=1)
+                yield _result(ray, ready, given.pop(ready))
 
     def _gpus(self, ray: Any) -> float:
         """What a job gets unless told: a GPU for each of its devices, none where the pool has no GPUs."""

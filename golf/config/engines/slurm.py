@@ -70,8 +70,14 @@ class SubmititJobs(JobLauncher):
         columns = [[job.number for job in jobs], [list(job.overrides) for job in jobs]]
         submitted = made.map_array(Submitted(task), *columns)
         print(f"{len(jobs)} jobs submitted: {', '.join(item.job_id for item in submitted)}", flush=True)
-        for job, item in zip(jobs, submitted):
-            yield self._result(job, item)
+        try:
+            for job, item in zip(jobs, submitted):
+                yield self._result(job, item)
+        except BaseException:  # the sweep is stopped: SIGTERM to its jobs
+            for item in submitted:
+                if not item.done():
+                    item.cancel(check=False)
+            raise
 
     def _result(self, job: Job, item: Any) -> tuple[Job, Any, str]:
         from submitit.core.utils import FailedJobError, UncompletedJobError

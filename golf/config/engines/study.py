@@ -55,12 +55,18 @@ class OptunaStudy(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         _require_positive(self.settings, "n_trials", "n_jobs")
-        study = optuna.create_study(
-            study_name=self.settings["study_name"],
-            storage=self.settings["storage"],
-            direction=self.settings["direction"],
-            load_if_exists=True,
-        )
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            study = optuna.create_study(
+                study_name=self.settings["study_name"],
+                storage=self.settings["storage"],
+                direction=self.settings["direction"],
+                load_if_exists=True,
+            )
+        except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.OptunaError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"hydra.sweeper: storage, study_name or direction cannot be used ({reason})") from error
         known = study.trials
         if known and set(known[0].params) and set(known[0].params) != set(space):
             raise UserError(
@@ -87,7 +93,14 @@ class OptunaStudy(Sweeper):
         while todo > 0 or pending:
             batch, pending = pending[:at_once], pending[at_once:]
             while len(batch) < min(at_once, todo):
-                batch.append(study.ask(fixed_distributions=space))
+                try:
+                    batch.append(study.ask(fixed_distributions=space))
+                except ValueError as error:
+                    reason = " ".join(str(error).split())
+                    raise UserError(
+                        f"the study {study.study_name} searched other values before ({reason}): type another "
+                        "hydra.sweeper.study_name"
+                    ) from error
             yield batch
             todo -= len(batch)
 
