@@ -247,11 +247,10 @@ class GPT(nn.Module):
         cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
         """
         # Only training is compiled: evaluation has other shapes.
-        compiled = self._compiled is not None and self.training
-        run = self._compiled if compiled else self.graph
+        run = self._compiled if self._compiled is not None and self.training else self.graph
         if cu_seqlens_S is not None:
             check_documents(cu_seqlens_S, ids_BT, max_seqlen)
-            if compiled:  # one graph for any number of documents
+            if self._compiled is not None and self.training:  # one graph for any number of documents
                 torch._dynamo.maybe_mark_dynamic(cu_seqlens_S, 0)
         return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
 
