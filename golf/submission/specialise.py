@@ -53,7 +53,7 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
         after = ast.dump(tree)
-        if after == before and not inlined(tree, facts):
+        if not inlined(tree, facts) and after == before:
             break
         before = after
     return ast.fix_missing_locations(tree)

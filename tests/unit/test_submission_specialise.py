@@ -2,36 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import io
-import sys
-import types
-
-import pytest
-
-from golf.submission.emit import Original, emitted, same_program
-from golf.submission.pack import packed, unpacked
-from golf.submission.specialise import specialised
-
-
-def special(source: str, keep_checks: tuple[str, ...] | None = None) -> str:
-    """The readable text of a program after specialising; running both must print the same."""
-    tree = ast.parse(source)
-    original = Original(source, tree)
-    text = emitted(specialised(tree, keep_checks), original)
-    assert same_program(text, tree)
-    assert printed(text) == printed(source)
-    return text
-
-
-def printed(source: str | bytes) -> str:
-    out = io.StringIO()
-    module = sys.modules["specialised_program"] = types.ModuleType("specialised_program")  # dataclasses look there
-    with contextlib.redirect_stdout(out):
-        exec(compile(source, "program", "exec"), module.__dict__)
-    del sys.modules["specialised_program"]
-    return out.getvalue()
+from submission_programs import special
 
 
 def test_attributes_that_are_none_are_folded():
@@ -100,316 +71,6 @@ print(build(partial(Part, gate=None)).width)
     assert "gate" not in text
 
 
-@pytest.mark.parametrize(
-    ("name", "source"),
-    {
-        "an attribute assigned later": """
-class Switch:
-    def __init__(self):
-        self.on = False
-
-    def flip(self):
-        self.on = not self.on
-
-
-switch = Switch()
-for _ in range(3):
-    switch.flip()
-    if switch.on:
-        print("on")
-    else:
-        print("off")
-""",
-        "an attribute set from outside": """
-class Box:
-    def __init__(self):
-        self.op = None
-
-    def run(self):
-        return self.op(2) if self.op is not None else 0
-
-
-boxes = [Box(), Box()]
-boxes[0].op = lambda x: x + 1
-print([box.run() for box in boxes])
-""",
-        "setattr": """
-class Box:
-    op = None
-
-
-box = Box()
-setattr(box, "op", 5)
-if box.op is None:
-    print("none")
-else:
-    print(box.op)
-""",
-        "a subclass with another class attribute": """
-class Base:
-    sharded = False
-
-    def say(self):
-        return "sharded" if self.sharded else "whole"
-
-
-class Sharded(Base):
-    sharded = True
-
-
-print([rule.say() for rule in (Base(), Sharded())])
-""",
-        "a property that overrides": """
-class Base:
-    @property
-    def size(self):
-        return 1
-
-
-class Big(Base):
-    @property
-    def size(self):
-        return 2
-
-
-for thing in (Base(), Big()):
-    print("small" if thing.size == 1 else "big")
-""",
-        "two instances with different values": """
-class Layer:
-    def __init__(self, zero=False):
-        self.zero = zero
-
-
-print(["zero" if layer.zero else "random" for layer in (Layer(), Layer(zero=True), Layer(False))])
-""",
-        "a mutable default": """
-def collect(x, found=[]):
-    found.append(x)
-    return len(found)
-
-
-print(collect(1), collect(2), collect(3))
-""",
-        "names that are shadowed": """
-mode = None
-
-
-def run(mode):
-    return [mode for mode in (mode, 2)], mode
-
-
-def other():
-    mode = 3
-    return mode
-
-
-print(run(1), other(), mode)
-""",
-        "a closure over a variable that changes": """
-def counter():
-    count = 0
-
-    def add():
-        nonlocal count
-        count += 1
-        return count
-
-    return add
-
-
-add = counter()
-print(add(), add())
-""",
-        "a walrus": """
-def first(values):
-    if (found := next(iter(values), None)) is None:
-        return "nothing"
-    return found
-
-
-print(first([]), first([4]), [y := 1, y + 1], y)
-""",
-        "a comprehension's own scope": """
-flag = None
-print([flag for flag in (1, 2) if flag is not None], flag)
-""",
-        "a variable that is reassigned after its test": """
-def run(x):
-    if x is None:
-        x = 3
-    return x if x is not None else 0
-
-
-print(run(None), run(1))
-""",
-        "an attribute that only grows": """
-class Counter:
-    def __init__(self):
-        self.seen, self.never = 0, 0
-
-    def count(self):
-        self.seen += 1
-        self.never += 1
-        return self.seen
-
-
-counter = Counter()
-print(counter.count(), counter.count())
-""",
-        "a function that is handed on but never called": """
-def never(x):
-    return x
-
-
-class Holder:
-    def __init__(self, call=never):
-        self.call = call
-
-    def idle(self):
-        return 0
-
-
-holder = Holder()
-print(len([holder.call, holder.idle, never]))
-""",
-        "dispatch by getattr": """
-class Tool:
-    def cut(self):
-        return "cut"
-
-    def glue(self):
-        return "glue"
-
-
-for name in ("cut", "glue"):
-    print(getattr(Tool(), name)())
-names = "".join(["c", "u", "t"])
-print(getattr(Tool(), names)(), hasattr(Tool(), "saw"))
-""",
-        "class members that are found by vars and __dict__": """
-class Plain:
-    cut = True
-
-
-class Whole(Plain):
-    def __init__(self):
-        self.size, self.name = 2, "whole"
-
-
-def able(part):
-    return "cut" in vars(type(part))
-
-
-print([able(part) for part in (Plain(), Whole())], sorted(Whole().__dict__), "cut" not in Plain.__dict__)
-for name in ("cut", "size"):
-    print(name in vars(Plain), name in vars(Whole()))
-""",
-        "callbacks and hooks": """
-class Late:
-    def __init__(self):
-        self.seen = None
-
-    def listen(self, value):
-        self.seen = value
-
-    def told(self):
-        return "nothing" if self.seen is None else self.seen
-
-
-late = Late()
-list(map(late.listen, [1, 2]))
-print(late.told(), sorted([3, 1], key=lambda x: -x))
-""",
-        "records that are read as a whole": """
-from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
-
-
-@dataclass(frozen=True)
-class Format:
-    bits: int
-    step: int = 1
-    name: str = "plain"
-
-
-class Visit(NamedTuple):
-    block: int
-    push: bool = False
-
-
-print(asdict(replace(Format(6), step=2)))
-block, push = Visit(3)
-print(block, push, Visit(1, True)[1:])
-""",
-        "an exception that is caught": """
-def risky(x):
-    if x > 1:
-        raise ValueError("too large")
-    return x
-
-
-for value in (1, 2):
-    try:
-        print(risky(value))
-    except ValueError as error:
-        print(error)
-""",
-        "loops that end early": """
-def find(values, wanted=None):
-    for value in values:
-        if wanted is not None and value == wanted:
-            break
-        if value > 2:
-            return value
-    else:
-        return "end"
-    return "found"
-
-
-print(find([1, 5]), find([1]), find([1, 2], 2))
-""",
-        "generators and a dictionary of functions": """
-def double(x):
-    return 2 * x
-
-
-def half(x):
-    return x / 2
-
-
-def pairs(n):
-    for i in range(n):
-        yield i, i * i
-
-
-TABLE = {"double": double, "half": half}
-print([TABLE[name](value) for name in sorted(TABLE) for _, value in pairs(3)])
-""",
-        "numbers that are equal but not the same": """
-class Value:
-    def __init__(self, x):
-        self.x = x
-
-
-for value in (Value(1), Value(True), Value(1.0)):
-    print(value.x, isinstance(value.x, bool))
-""",
-        "keywords from a dictionary": """
-def make(a=1, b=2, c=None):
-    return (a, b) if c is None else c
-
-
-settings = {"a": 5}
-print(make(**settings), make(b=3, **settings), make(**{**settings, "c": 4}))
-""",
-    }.items(),
-    ids=lambda value: value if "\n" not in value else "",
-)
-def test_the_program_stays_the_same(name, source):
-    special(source)
-
-
 def test_torch_modules_keep_what_they_register_and_their_hooks():
     text = special(
         """
@@ -469,65 +130,104 @@ def test_checks_go_only_where_they_may():
     assert "is negative" in special(CHECKED)
 
 
-def test_what_is_not_touched_stays_as_it_was_written():
+def test_functions_called_once_are_written_where_they_are_called():
     text = special(
-        '''
-# ---------------------------------------- first
-# About this module.
-#
-# And more.
-
+        """
 import sys
 
-LIMIT = 3  # of everything
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def apply(self, x):
+        y = x * self.factor
+        return y + 1
+
+    @property
+    def doubled(self):
+        return 2 * self.factor
 
 
-def run(x):
-    """The first paragraph
-    of a docstring.
-
-    Args:
-        x: a number.
-    """
-    # why this is done
-    found = {"a": x,
-             "b": 'quoted'}
-    if LIMIT > 5:
-        return None
-    return found  # the end
+def first(x):
+    if x > 3:
+        return "many"
+    return "few"
 
 
-print(run(len(sys.argv) * 0), LIMIT)
-'''
+def run(y):
+    scale = Scale(len(sys.argv) * 0 + 3)
+    z = scale.apply(y)
+    return z + scale.doubled, first(z), y
+
+
+print(run(len("ab")))
+"""
     )
-    assert "About this module" not in text
-    assert '    """The first paragraph of a docstring."""\n' in text
-    assert '    # why this is done\n    found = {"a": x,\n             "b": \'quoted\'}\n' in text
-    assert "return found  # the end" in text
-    assert "return None" not in text
+    for gone in ("def apply", "def first", "doubled"):
+        assert gone not in text
 
 
-def test_long_lines_are_broken():
-    long = ", ".join(f"argument_{i}" for i in range(12))
+def test_the_order_of_effects_stays():
     text = special(
-        f"def run({long}, gone=None):\n    return sum([{long}], 2 if gone is None else 3)\n\n\nprint(run(*range(12)))\n"
+        """
+seen = []
+
+
+def note(x):
+    seen.append(x)
+    return x
+
+
+def late(x, y):
+    found = y - x
+    seen.append("late")
+    return found
+
+
+def either(x, flag):
+    return note(x) if flag else note(-x)
+
+
+def run(n):
+    y = 5
+    total = note(1) + late(note(2), y=note(3))
+    found = [note(4), late(7, n), either(note(6), n > 3)]
+    for y in range(2):
+        total += late(y, n)
+    return total, found, y
+
+
+print(run(4), run(2), seen)
+"""
     )
-    assert max(map(len, text.splitlines())) <= 120
+    assert "def note" in text
 
 
-def test_a_long_comprehension_is_one_piece():
-    names = ", ".join(f"some_rather_long_name_{i}" for i in range(4))
-    long = f"{{({names}): 0 for {names} in [tuple(range(len(sys.argv) * 0, 4))]}}"
-    text = special(
-        f"import sys\n\n\ndef run():\n    gone = None\n    return [{long}, gone is None]\n\n\nprint(run())\n"
+def test_closures_and_shadowed_names_are_not_moved_wrongly():
+    special(
+        """
+scale = 10
+
+
+def adder(step):
+    def add(x):
+        return x + step * scale
+    return add
+
+
+def times(x):
+    return x * scale
+
+
+def run(values):
+    scale = 2
+    made = []
+    for value in values:
+        made.append(adder(value))
+    return [f(1) for f in made], times(3), scale, [times(scale) for scale in values]
+
+
+print(run([1, 2, 3]))
+"""
     )
-    assert "gone" not in text
-
-
-def test_packing_is_deterministic_and_runs():
-    source = "def main():\n    total = sum(range(10))\n    print(total, __name__)\n\n\nmain()\n"
-    code = packed(source)
-    assert code == packed(source)
-    assert printed(code) == printed(source)
-    assert printed(unpacked(code) or "") == printed(source)
-    assert unpacked(source.encode()) is None

@@ -1,0 +1,178 @@
+"""How exported programs are written: as they were, formatted anew, or packed; and that the cache changes nothing."""
+
+from __future__ import annotations
+
+import ast
+
+from submission_programs import printed, special
+
+from golf.submission.pack import escaped, packed, unpacked
+from golf.submission.rename import renamed
+from golf.submission.stored import cache_folder, stored
+from golf.submission.types import without_types
+
+
+def test_what_is_not_touched_stays_as_it_was_written():
+    text = special(
+        '''
+# ---------------------------------------- first
+# About this module.
+#
+# And more.
+
+import sys
+
+LIMIT = 3  # of everything
+
+
+def run(x):
+    """The first paragraph
+    of a docstring.
+
+    Args:
+        x: a number.
+    """
+    # why this is done
+    found = {"a": x,
+             "b": 'quoted'}
+    if LIMIT > 5:
+        return None
+    return found  # the end
+
+
+print(run(len(sys.argv) * 0), LIMIT)
+'''
+    )
+    assert "About this module" not in text
+    assert '    """The first paragraph of a docstring."""\n' in text
+    assert '    # why this is done\n    found = {"a": x,\n             "b": \'quoted\'}\n' in text
+    assert "return found  # the end" in text
+    assert "return None" not in text
+
+
+def test_long_lines_are_broken():
+    long = ", ".join(f"argument_{i}" for i in range(12))
+    text = special(
+        f"def run({long}, gone=None):\n    return sum([{long}], 2 if gone is None else 3)\n\n\nprint(run(*range(12)))\n"
+    )
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_long_comprehension_is_one_piece():
+    names = ", ".join(f"some_rather_long_name_{i}" for i in range(4))
+    long = f"{{({names}): 0 for {names} in [tuple(range(len(sys.argv) * 0, 4))]}}"
+    text = special(
+        f"import sys\n\n\ndef run():\n    gone = None\n    return [{long}, gone is None]\n\n\nprint(run())\n"
+    )
+    assert "gone" not in text
+
+
+def test_packing_is_deterministic_and_runs():
+    source = "def main():\n    total = sum(range(10))\n    print(total, __name__)\n\n\nmain()\n"
+    code = packed(source)
+    assert code == packed(source)
+    assert printed(code) == printed(source)
+    assert printed(unpacked(code) or "") == printed(source)
+    assert unpacked(source.encode()) is None
+
+
+def test_every_byte_survives_in_a_literal():
+    content = bytes(range(256)) + b"\\01\0001\\n'\r\n" + bytes(range(255, -1, -1))
+    literal = "'" + escaped(content).decode("latin-1") + "'"
+    assert "\n" not in literal
+    assert ast.literal_eval(literal).encode("latin-1") == content
+
+
+NAMES = """
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass
+class Settings:
+    learning_rate: float = 0.5
+
+
+class Layer(nn.Module):
+    def __init__(self, hidden_width):
+        super().__init__()
+        self.projection = nn.Linear(hidden_width, 1)
+
+    def forward(self, x_BTD):
+        return self.helper_method(x_BTD=x_BTD)
+
+    def helper_method(self, x_BTD):
+        return self.projection(x_BTD)
+
+
+def summed(first_value, *, second_value=2):
+    return first_value + second_value
+
+
+layer = Layer(hidden_width=3)
+print(sorted(layer.state_dict()), layer(torch.ones(2, 3)).shape, asdict(Settings()), summed(1, second_value=4))
+print(getattr(layer, "helper_method")(torch.ones(1, 3)).shape)
+"""
+
+
+def test_names_that_others_know_stay():
+    text = ast.unparse(renamed(ast.parse(NAMES)))
+    assert printed(text) == printed(NAMES)
+    for kept in ("projection", "forward", "learning_rate", "helper_method"):
+        assert kept in text
+    for gone in ("first_value", "second_value", "hidden_width", "summed"):
+        assert gone not in text
+
+
+def test_types_go_but_those_of_fields():
+    source = """
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 2
+
+
+class Box:
+    size: int = 3
+
+
+def total(values: Sequence[int]) -> int:
+    found: int = sum(values)
+    return found
+
+
+print(total([Point(1).y, Box.size]), Point(4))
+"""
+    text = ast.unparse(without_types(ast.parse(source)))
+    assert printed(text) == printed(source)
+    assert "Sequence" not in text
+    assert "def total(values):" in text
+    assert "x: int" in text
+
+
+def test_the_cache_gives_what_was_made_and_is_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made: list[str] = []
+
+    def make(source: str) -> bytes:
+        made.append(source)
+        return source.upper().encode()
+
+    assert [stored("test", "a", make) for _ in range(2)] == [b"A", b"A"]
+    assert made == ["a"]
+    (file,) = cache_folder().iterdir()
+    file.write_bytes(file.read_bytes()[:-1] + b"B")
+    assert stored("test", "a", make) == b"A"
+    assert made == ["a", "a"]
+
+
+def test_without_a_cache_folder_nothing_is_lost(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert stored("test", "b", str.encode) == b"b"
