@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import platform
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -109,7 +108,7 @@ def main():
     report = {
         "hardware": f"{platform.processor() or platform.machine()}, 1 thread",
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "benchmarks/mixed_precision.py", "<run>", *sys.argv[2:]]),
+        "command": " ".join(["python benchmarks/mixed_precision.py <run>", *sys.argv[2:]]),
         "trained": {key: open_run_folder(arguments.run).config[key] for key in ("name", "seed", "budget")},
         **measured(arguments),
     }
