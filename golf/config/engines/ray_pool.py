@@ -39,8 +39,12 @@ class RayJobs(JobLauncher):
         given = {remote.remote(task, job.number, job.overrides, str(Path.cwd())): job for job in jobs}
         with stop_with("stopped by {signal}"):  # ray.init has put its own handlers in the place of golf's
             while given:
-                (ready,), _ = ray.wait(list(given), num_returns=1)
-                yield _result(ray, ready, given.pop(ready))
+                try:
+                    found, _ = ray.wait(list(given), num_returns=1, timeout=1)  # signals are seen in between
+                except SystemError as error:  # how Ray's compiled part hands on what a signal raises
+                    raise error.__cause__ if isinstance(error.__cause__, Interrupted) else error
+                for ready in found:
+                    yield _result(ray, ready, given.pop(ready))
 
     def _gpus(self, ray: Any) -> float:
         """What a job gets unless told: a GPU for each of its devices, none where the pool has no GPUs."""
