@@ -73,6 +73,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         "budget=tokens",
         f"budget.max_tokens={steps * options.tokens_per_step}",
         "trainer.val_check_steps=0",
+        "callbacks.warmup.steps=1",
         f"eval.stride={options.seq_len // 2}",
         f"eval.max_documents={options.documents}",
         "ttt=none",
