@@ -16,6 +16,7 @@ from golf.errors import LimitExceeded
 
 PHASES = ("load", "warm-up", "score", "adapt")
 FIRST_PREDICTION = 0.1  # share of the work, or of the limit, after which the prediction counts
+SHORTENED_PREDICTION = 0.3  # the same for refusing what may be shortened
 PREDICTION_SLACK = 1.25  # a prediction this much above the limit ends the scoring before the limit is reached
 LEARNING_SHARE = 0.95  # learning ends where what is left to score would take more than this share of the limit
 LEARNING_COST = 3.0  # a token that is learned from, in tokens that are scored: forward and backward
@@ -84,16 +85,20 @@ class EvaluationClock:
         self.share_done, self.predicted_seconds = share_done, self.predict(share_done)
         if not limit:
             return
-        if self.over_limit == "shorten":
-            self.predicted_seconds = self.without_learning(share_done)
-        paced = used - self.seconds["load"] - self.seconds["warm-up"]
-        early = share_done < FIRST_PREDICTION and paced < FIRST_PREDICTION * limit
-        if used > limit or (not early and self.predicted_seconds > PREDICTION_SLACK * limit):
+        enough = FIRST_PREDICTION
+        if self.over_limit == "shorten":  # the passes that are learned from are slower than those to come
+            self.predicted_seconds, enough = self.without_learning(share_done), SHORTENED_PREDICTION
+        if used > limit or (not self._early(share_done, enough) and self.predicted_seconds > PREDICTION_SLACK * limit):
             raise LimitExceeded(
                 f"scoring takes longer than eval.limit_seconds={limit:g}: {used:.0f} s for "
                 f"{share_done:.0%} of the work, about {self.predicted_seconds:.0f} s for all; "
                 f"type eval.limit_seconds=0 to go on without a limit{self._shorter()}"
             )
+
+    def _early(self, share_done: float, enough: float = FIRST_PREDICTION) -> bool:
+        """Whether too little is done to tell the pace."""
+        paced = self.read() - self.seconds["load"] - self.seconds["warm-up"]
+        return share_done < enough and paced < enough * self.limit_seconds
 
     def _shorter(self) -> str:
         learns = self.seconds["adapt"] > 0 and self.over_limit == "refuse"
@@ -109,7 +114,7 @@ class EvaluationClock:
 
         tokens: how much is learned from in one go, as a part of the work.
         """
-        if not self.limit_seconds or self.over_limit == "refuse":
+        if not self.limit_seconds or self.over_limit == "refuse" or (self._early(share_done) and not tokens):
             return True
         learning = LEARNING_COST * tokens * self.seconds["score"] / share_done if share_done > 0 else 0.0
         return self.without_learning(share_done) + learning < LEARNING_SHARE * self.limit_seconds

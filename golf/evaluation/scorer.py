@@ -110,11 +110,12 @@ class WindowScorer:
 
     def _compiled(self, model: Any, shape: tuple[int, int], *tensors: Any) -> Tensor | None:
         """Losses by the compiled graph; None where there is none, also where compiling fails: once, and for good."""
+        graph: Any = self._graph
         if shape not in self.rows_of or model is not self.net or self.compile_error:
             return None
         try:
             with torch._dynamo.config.patch(recompile_limit=2 * COMPILED_SHAPES):
-                nll_BS = self._graph(*tensors, model.phase, model.quantises())
+                nll_BS = graph(*tensors, model.phase, model.quantises())
         except Exception as problem:
             if shape in self._ready:  # it ran before: this is no failure to compile
                 raise

@@ -207,7 +207,7 @@ def score_artifact(
             f"scoring {artifact} in a fresh process failed with exit code {ended[0][0]} (see above)"
         )
     if workers > 1:
-        merge_scores(output, workers, [ARTIFACT_RUNGS.get(name, name) for name in evaluators])
+        merge_scores(output, workers, [str(ARTIFACT_RUNGS.get(name, name)) for name in evaluators])
     return json.loads(output.read_text(encoding="utf-8"))["ladder"]
 
 

@@ -175,6 +175,22 @@ def test_the_clock_counts_phases_exclusively_and_stops():
         clock.check(0.99)
 
 
+def test_learning_ends_before_scoring_is_refused():
+    clock = EvaluationClock(100.0, now=lambda: 0.0, over_limit="shorten")
+    clock.seconds["score"], clock.seconds["adapt"] = 4.0, 5.0
+    assert clock.time_to_learn(0.01)  # 4 s for a hundredth: too early to say
+    clock.seconds["score"] = 12.0
+    assert not clock.time_to_learn(0.1)  # 12 s for a tenth: 125 s without learning
+    clock.check(0.1)  # and not refused yet: what learns is slower than what is to come
+    clock.seconds["score"] = 42.0
+    with pytest.raises(LimitExceeded, match="47 s for 30% of the work, about 145 s for all"):
+        clock.check(0.3)
+    clock.seconds["score"], clock.seconds["adapt"] = 10.0, 0.0
+    assert clock.time_to_learn(0.2)
+    assert clock.time_to_learn(0.2, tokens=0.2)  # 50 s without learning, 30 s more for a fifth of the tokens
+    assert not clock.time_to_learn(0.2, tokens=0.4)
+
+
 @pytest.mark.parametrize("make", [Contiguous, lambda size, **limit: Sliding(size, 8, **limit), DocumentIsolated])
 def test_a_limit_ends_an_evaluation(make, tokens):
     def scored(limit_seconds):
