@@ -26,7 +26,7 @@ KEY = "golf/beat/{}"
 
 
 class Beat(NamedTuple):
-    """What a rank says of itself. waiting: inside the step's collective; busy: outside the clock; done: training over."""
+    """What a rank says. waiting: inside the step's collective; busy: outside the clock; done: training is over."""
 
     count: int
     step: int
