@@ -42,7 +42,7 @@ class RayJobs(JobLauncher):
                 try:
                     found, _ = ray.wait(list(given), num_returns=1, timeout=1)  # signals are seen in between
                 except SystemError as error:  # how Ray's compiled part hands on what a signal raises
-                    raise error.__cause__ if isinstance(error.__cause__, Interrupted) else error
+                    raise (error.__cause__ if isinstance(error.__cause__, Interrupted) else error) from None
                 for ready in found:
                     yield _result(ray, ready, given.pop(ready))
 
