@@ -202,7 +202,8 @@ class Interpreter(Expressions):
                 if isinstance(node.op, ast.BitOr):
                     self.put(atom, None, UNKNOWN)
         kept = frozenset(a for a in before if not isinstance(a, Constant))
-        self.assign(target, kept | result_of(before, added), scope)
+        in_place = before and all(isinstance(a, Box) and a.kind in ("list", "dict", "set") for a in before)
+        self.assign(target, kept | (NOTHING if in_place else result_of(before, added)), scope)
 
     def _define(self, node: ast.FunctionDef, scope: Scope) -> None:
         function = self.functions[id(node)]

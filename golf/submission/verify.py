@@ -21,7 +21,7 @@ from typing import Any
 from golf.errors import UserError, VerificationFailed
 
 VISIBLE = ("torch", "numpy", "sentencepiece")
-CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli"}
+CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli", "zpaq": "zpaq"}
 # What the file reads from its environment when it runs in earnest: a check takes the run's own values.
 CHALLENGE_VARIABLES = ("DATA_PATH", "TOKENIZER_PATH", "SEED", "MAX_WALLCLOCK_SECONDS", "RUN_ID", "RANK", "WORLD_SIZE")
 BPB_TOLERANCE = 1e-9

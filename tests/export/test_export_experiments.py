@@ -31,7 +31,7 @@ FULL_GRID = [
     pytest.mark.skipif("GOLF_FULL_GRID" not in os.environ, reason="GOLF_FULL_GRID=1 runs it"),
 ]
 GRID = [pytest.param(name, marks=[] if name in FEW else FULL_GRID) for name in EXPERIMENTS]
-ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli"}
+ALLOWED_IMPORTS = {"torch", "numpy", "sentencepiece", "zstandard", "brotli", "zpaq"}
 
 
 @lru_cache(maxsize=1)
