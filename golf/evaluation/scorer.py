@@ -92,16 +92,15 @@ class WindowScorer:
         """One forward pass; on a GPU it goes on while this returns."""
         tokens = rows.tokens.to(self.device)
         ids_BT, targets_BT = tokens[:, :-1], tokens[:, 1:]
-        at = getattr(model, "nll_at", None)
+        at: Any = getattr(model, "nll_at", None)
         if rows.positions_BS is None or at is None:
             positions_BS, first_B = None, [0] * len(rows.windows)
         else:
             positions_BS, first_B = rows.positions_BS.to(self.device), [w.first_scored for w in rows.windows]
         nll_BS = self._compiled(model, rows.shape, ids_BT, targets_BT, positions_BS)
-        if nll_BS is None and (positions_BS is None or at is None):
-            nll_BS = model(ids_BT, targets_BT, reduction="none")
-        elif nll_BS is None:
-            nll_BS = at(ids_BT, targets_BT, positions_BS)
+        if nll_BS is None:
+            plain = positions_BS is None or at is None
+            nll_BS = model(ids_BT, targets_BT, reduction="none") if plain else at(ids_BT, targets_BT, positions_BS)
         return Losses(nll_BS, first_B, rows.windows)
 
     def first_time(self, shape: tuple[int, int]) -> bool:
@@ -110,12 +109,11 @@ class WindowScorer:
 
     def _compiled(self, model: Any, shape: tuple[int, int], *tensors: Any) -> Tensor | None:
         """Losses by the compiled graph; None where there is none, also where compiling fails: once, and for good."""
-        graph: Any = self._graph
         if shape not in self.rows_of or model is not self.net or self.compile_error:
             return None
         try:
             with torch._dynamo.config.patch(recompile_limit=2 * COMPILED_SHAPES):
-                nll_BS = graph(*tensors, model.phase, model.quantises())
+                nll_BS = self._graph(*tensors, model.phase, model.quantises())
         except Exception as problem:
             if shape in self._ready:  # it ran before: this is no failure to compile
                 raise
