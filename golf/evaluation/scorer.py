@@ -98,9 +98,10 @@ class WindowScorer:
         else:
             positions_BS, first_B = rows.positions_BS.to(self.device), [w.first_scored for w in rows.windows]
         nll_BS = self._compiled(model, rows.shape, ids_BT, targets_BT, positions_BS)
-        if nll_BS is None:
-            plain = positions_BS is None or at is None
-            nll_BS = model(ids_BT, targets_BT, reduction="none") if plain else at(ids_BT, targets_BT, positions_BS)
+        if nll_BS is None and at is not None and positions_BS is not None:
+            nll_BS = at(ids_BT, targets_BT, positions_BS)
+        elif nll_BS is None:
+            nll_BS = model(ids_BT, targets_BT, reduction="none")
         return Losses(nll_BS, first_B, rows.windows)
 
     def first_time(self, shape: tuple[int, int]) -> bool:
