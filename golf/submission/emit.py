@@ -57,7 +57,7 @@ class Original:
 
     def comments(self, node: ast.stmt, indent: int) -> list[str]:
         """The comment lines directly above a statement."""
-        if id(node) not in self.dumps:
+        if id(getattr(node, "was", node)) not in self.dumps:
             return []
         number = first_line(node) - 1
         found: list[str] = []

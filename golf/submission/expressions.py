@@ -160,6 +160,11 @@ class Expressions(Members):
                     self.put(self.box("list", self.current[-1].node), None, self.evaluate(node.value, scope))
                 self.returned(self.current[-1], NOTHING)
                 return UNKNOWN
+            case ast.YieldFrom():
+                given = self.iterate(self.evaluate(node.value, scope), node.value)
+                self.put(self.box("list", self.current[-1].node), None, given)
+                self.returned(self.current[-1], NOTHING)
+                return UNKNOWN
             case ast.Starred():
                 return self.evaluate(node.value, scope)
             case _:

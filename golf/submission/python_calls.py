@@ -201,8 +201,8 @@ class PythonCalls(Tables):
     def _zipped(self, name: str, node: ast.AST, positional: Sequence[Value]) -> Value:
         inner, outer = self.box("tuple", node), self.box("list", (node, "all"))
         self.inexact(outer)
-        parts = [self.iterate(value, None) for value in positional]
-        for index, value in enumerate([UNKNOWN, *parts[:1]] if name == "enumerate" else parts):
+        parts = [self.iterate(value, None) for value in (positional[:1] if name == "enumerate" else positional)]
+        for index, value in enumerate([PLAIN, *parts] if name == "enumerate" else parts):
             self.put(inner, index, value)
         if all(parts):
             self.put(outer, None, frozenset({inner}))

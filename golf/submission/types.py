@@ -28,7 +28,9 @@ class Types(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         if node.value is None:
             return node
-        return ast.copy_location(ast.Assign([node.target], node.value), node)
+        found: Any = ast.copy_location(ast.Assign([node.target], node.value), node)
+        found.was = node  # whose comments are this one's
+        return found
 
 
 def without_types(tree: ast.Module) -> ast.Module:

@@ -292,6 +292,25 @@ def pairs(n):
 TABLE = {"double": double, "half": half}
 print([TABLE[name](value) for name in sorted(TABLE) for _, value in pairs(3)])
 """,
+        "generators that hand on others, and enumeration from one": """
+def dealt(pieces, rank):
+    yield from list(enumerate(pieces))[rank::2]
+
+
+def ends(pieces):
+    found, total = [], 0
+    for end, piece in enumerate(pieces, 1):
+        total += piece
+        if total > 2:
+            found.append(end)
+    return found
+
+
+seen = []
+for number, piece in dealt([3, 4, 5], 0):
+    seen.append(number * piece)
+print(seen, ends([1, 2, 3]))
+""",
         "numbers that are equal but not the same": """
 class Value:
     def __init__(self, x):
