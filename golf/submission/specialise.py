@@ -23,7 +23,7 @@ from golf.submission.values import Box, only_constant
 from golf.submission.walk import walk
 
 LITERALS = (type(None), bool, int, float, str)
-MOST_PASSES = 40
+MOST_PASSES, PASSES_THAT_MOVE = 12, 6
 
 
 def specialised(tree: ast.Module, keep_checks: Iterable[str] | None = None) -> ast.Module:
@@ -48,12 +48,13 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
     before = ""
     if keep_checks is not None:
         Checks(set(keep_checks)).visit(tree)
-    for _ in range(MOST_PASSES):
+    for number in range(MOST_PASSES):
         facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
         after = ast.dump(tree)
-        if not inlined(tree, facts) and after == before:
+        moved = number < PASSES_THAT_MOVE and inlined(tree, facts)
+        if not moved and after == before:
             break
         before = after
     return ast.fix_missing_locations(tree)
