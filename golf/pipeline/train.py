@@ -88,7 +88,7 @@ def _fit_on_all_ranks(session: Session, loggers: list[Any]) -> None:
     try:
         _fit(session, loggers)
         if session.world > 1:
-            stay_or_part(session.config, session.interrupted)
+            stay_or_part(session.config, bool(session.interrupted))
         finished = True
     except RuntimeError as error:
         about_ranks = isinstance(error, dist.DistError) or any(word in str(error).lower() for word in PEER_WORDS)
