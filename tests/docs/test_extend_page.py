@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 from documents import REPOSITORY, blocks
+
+from golf.submission.verify import verify_submission
 
 FILES = {
     re.match(r"# (\S+)", body)[1]: body.partition("\n")[2]
@@ -56,7 +60,7 @@ def call(script: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_all_extension_points_at_once(tmp_path: Path) -> None:
+def test_all_extension_points_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(tmp_path)
     run = tmp_path / "run"
     own = ["--config-dir", str(tmp_path / "conf")]
@@ -68,6 +72,11 @@ def test_all_extension_points_at_once(tmp_path: Path) -> None:
     for name in re.findall(r"^(?:class|def) (\w+)", written, re.MULTILINE):
         if name not in ("CountingSource", "ScaleTtt"):
             assert re.search(rf"\b{name}\b", code), f"{name} is not in the exported file"
+    monkeypatch.syspath_prepend(tmp_path)
+    found = verify_submission(
+        run / "submission" / "default" / "train_gpt.py", run / "artifact" / "default" / "model.golf", run, k=2
+    )
+    assert found["bit_equal"]
     adapted = call("evaluate.py", tmp_path, *own, f"run={run}", "eval=adaptive", "ttt=scales", "eval.max_tokens=512")
     assert re.search(r"ttt: [\d.]+ BPB", adapted), adapted
 
