@@ -24,6 +24,13 @@ from golf.submission.values import (
     widened,
 )
 
+PROTOCOLS = {  # methods that somebody else calls of objects that look like files, mappings, iterators, optimizers …
+    *("read", "readinto", "readline", "write", "flush", "close", "seek", "tell", "fileno", "keys", "values", "items"),
+    *("get", "update", "append", "send", "throw", "step", "zero_grad", "state_dict", "load_state_dict", "run", "join"),
+    *("acquire", "release", "wait", "put"),
+}
+COMPARING = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__add__", "__sub__", "__mul__", "__or__"}
+
 
 class Calls(PythonCalls):
     """What a call does."""
@@ -86,12 +93,16 @@ class Calls(PythonCalls):
             if keyword.arg is not None:
                 named[keyword.arg] = named.get(keyword.arg, NOTHING) | value
                 continue
+            sure = self.sure_keys(value)
             for atom in value:
                 if isinstance(atom, Box) and atom.exact and not atom.lost:
                     self.reading(id(atom))
                     atom.read_whole = True
                     for key, item in atom.items.items():
-                        named[str(key)] = named.get(str(key), NOTHING) | item
+                        if key in sure:
+                            named[str(key)] = named.get(str(key), NOTHING) | item
+                        else:
+                            others = (others or NOTHING) | item
                 else:
                     others = (others or NOTHING) | (atom.elements() if isinstance(atom, Box) else UNKNOWN)
                     self.reading(id(atom))
@@ -252,9 +263,11 @@ class Calls(PythonCalls):
     def _call_unknown(self, method: FunctionFacts | None, receiver: Any, node: ast.AST) -> None:
         if method is None:
             return
+        self.answering.add(method)
         self.apply(method, receiver, method.node, ([], {}, UNKNOWN, UNKNOWN))
+        peers = UNKNOWN | frozenset({receiver}) if method.name in COMPARING else UNKNOWN
         for parameter in method.parameters[1 if method.kind != "staticmethod" else 0 :]:
-            self.give(method, parameter.arg, UNKNOWN)
+            self.give(method, parameter.arg, peers)
 
     # -- what gets out of sight ---------------------------------------------------------------------------------------
     def lose(self, value: Value) -> None:
@@ -284,6 +297,8 @@ class Calls(PythonCalls):
                     if not facts.lost:
                         facts.lost = True
                         self.written("classes")
+                        for name in sorted(PROTOCOLS):
+                            self._call_unknown(facts.method(name), atom, facts.node)
                     method = facts.method("__call__")
                     if method is not None:
                         self._call_unknown(method, atom, method.node)
@@ -296,7 +311,10 @@ class Calls(PythonCalls):
                     pass
 
     def _lose_again(self) -> None:
-        """What came into lost containers since then."""
+        """What came into lost containers since then, and what is returned to somebody unknown."""
+        for function in self.functions.values():
+            if function.lost or function in self.answering:
+                self.lose(function.returns)
         for box in list(self.boxes.values()):
             if box.lost:
                 self.lose(box.elements() | box.function)

@@ -11,6 +11,7 @@ import io
 import re
 import sys
 import tokenize
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,8 @@ class Original:
         self.nodes = [node for node in walk(tree) if isinstance(node, ast.stmt)]  # kept, so that ids stay theirs
         self.dumps = {id(node): head_dump(node) for node in self.nodes}
         self.head_ends = {id(node): self._head_end(node) for node in self.nodes}
+        starts = Counter(first_line(node) for node in self.nodes)
+        self.shared = {line for line, count in starts.items() if count > 1}  # by several statements
         self.banners = {number: line for number, line in enumerate(self.lines) if line.startswith("# -----")}
 
     def _head_end(self, node: ast.stmt) -> int:
@@ -48,6 +51,10 @@ class Original:
     def text(self, node: ast.stmt, indent: int) -> list[str] | None:
         """The lines of a simple statement, or of the head of a compound one, as they were written."""
         begin, end = first_line(node), self.head_ends[id(node)]
+        if not self.shared.isdisjoint(range(begin, max(begin, end) + 1)):
+            return None
+        if self.lines[node.lineno - 1][: node.col_offset].strip():
+            return None
         lines = self.lines[begin - 1 : end]
         shift = indent - (len(lines[0]) - len(lines[0].lstrip()))
         if shift and any('"""' in line for line in lines):
@@ -303,7 +310,11 @@ def outer_brackets(text: str) -> list[tuple[int, int, list[int]]]:
 
 def same_program(text: str, tree: ast.Module) -> bool:
     """Whether a text parses to a tree, docstrings aside."""
-    return bare_dump(ast.parse(text)) == bare_dump(ast.parse(ast.unparse(tree)))
+    try:
+        found = ast.parse(text)
+    except SyntaxError:
+        return False
+    return bare_dump(found) == bare_dump(ast.parse(ast.unparse(tree)))
 
 
 def bare_dump(tree: Any) -> str:

@@ -284,13 +284,17 @@ class Expressions(Members):
 
     def _dict(self, node: ast.Dict, scope: Scope) -> Value:
         box = self.box("dict", node)
-        for key, part in zip(node.keys, node.values):
+        keys = [None if key is None else only_constant(self.evaluate(key, scope)) for key in node.keys]
+        there = {key.value for key in keys if key is not None}
+        if len(node.keys) > 1:
+            for key, part in zip(node.keys, node.values):
+                there |= self.sure_keys(self.evaluate(part, scope)) if key is None else set()
+        for key, name, part in zip(node.keys, keys, node.values):
             value = self.evaluate(part, scope)
             if key is None:
-                self.update(box, value)
+                self.update(box, value, made=True, there=there)
                 continue
-            name = only_constant(self.evaluate(key, scope))
-            self.put(box, None if name is None else name.value, value)
+            self.put(box, None if name is None else name.value, value, made=True)
             if name is None:
                 self.inexact(box)
         return frozenset({box})
@@ -350,7 +354,9 @@ class Expressions(Members):
                 if not all(outcome == {True} for outcome in outcomes) and all(True in outcome for outcome in outcomes):
                     self.inexact(box)
                 if all(True in outcome for outcome in outcomes):
-                    self.put(box, name, value)
+                    self.put(box, name, value, made=True)
+                    if len(sources) > 1 or name in source.unsure:
+                        self.inexact(box)
                 self.refined = dict(kept)
         self.evaluate(node.key, scope)
         self.evaluate(node.value, scope)

@@ -18,7 +18,7 @@ from golf.config.code import to_expression
 from golf.errors import UserError
 from golf.files import write_atomically
 from golf.models.exported import exported_network
-from golf.submission.emit import Original, emitted
+from golf.submission.emit import Original, emitted, same_program
 from golf.submission.pack import packed
 from golf.submission.source import (
     ANNOTATION_OF_ABSENT,
@@ -90,9 +90,12 @@ def specialised_text(text: str) -> str:
 
 
 def specialise_anew(text: str) -> str:
+    """The specialised program; where its text would not be the program (odd layout of a technique), in plain layout."""
     tree = ast.parse(text)
     original = Original(text, tree)
-    return emitted(without_types(specialised(tree, KEEP_CHECKS)), original)
+    special = without_types(specialised(tree, KEEP_CHECKS))
+    found = emitted(special, original)
+    return found if same_program(found, special) else ast.unparse(special) + "\n"
 
 
 def whole_program(

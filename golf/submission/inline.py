@@ -45,6 +45,7 @@ class Places:
     sites: dict[int, Site] = field(default_factory=dict)
     names: dict[int, set[str]] = field(default_factory=dict)  # function -> identifiers in it and around it
     bound: dict[int, set[str]] = field(default_factory=dict)  # function -> names that are not the module's there
+    rebound: set[str] = field(default_factory=set)  # names that functions assign to outside of themselves
 
     def read(self, node: ast.AST, site: Site | None, outer: set[str]) -> None:
         for name, value in ast.iter_fields(node):
@@ -111,6 +112,8 @@ def inlined(tree: ast.Module, facts: Interpreter) -> bool:
     places = Places()
     places.read(tree, None, set())
     present = {id(node) for node in walk(tree)}
+    declared = (node.names for node in walk(tree) if isinstance(node, ast.Nonlocal | ast.Global))
+    places.rebound = {name for names in declared for name in names}
     calls: dict[FunctionFacts, list[int]] = {}
     for key, targets in facts.calls.items():
         for target in targets:
@@ -190,6 +193,7 @@ class Inliner:
         self.body = without_docstring(function.node.body)
         self.local = bound_in(function.node)
         self.globals = identifiers(ast.Module(self.body, [])) - self.local
+        self.rebound = places.rebound
 
     def run(self) -> bool:
         if any(self.globals & self.places.bound[id(site.caller)] for site in self.sites):
@@ -254,7 +258,22 @@ class Inliner:
                 return False
             if not plain and count == 1 and not sure and not is_chain(value):
                 return False
+            if count and self._changes_before(expression, name, value):
+                return False
         return True
+
+    def _changes_before(self, expression: ast.expr, name: str, value: ast.expr) -> bool:
+        """Whether an argument may be something else by the time that the expression comes to it."""
+        kinds = (ast.Attribute, ast.Subscript, ast.Call, ast.BinOp, *COMPREHENSIONS)
+        changing = any(isinstance(n, kinds) or getattr(n, "id", "") in self.rebound for n in walk(value))
+        if not changing or is_pure(expression):
+            return False
+        order = in_order(expression)
+        positions = [i for i, n in enumerate(order) if isinstance(n, ast.Name) and n.id == name]
+        calls = [n for n in order[: max(positions)] if isinstance(n, ast.Call)]
+        if is_chain(value):  # only the program itself assigns to its variables and attributes
+            return any(self.facts.calls.get(id(call)) != {None} for call in calls)
+        return bool(calls)
 
     def _replace(self, site: Site, value: ast.expr) -> None:
         for name, held in ast.iter_fields(site.parent):
@@ -301,7 +320,9 @@ class Inliner:
         inner = bound_in(ast.Module(self.body, []))
         for name, value in plan.items():
             fixed = isinstance(value, ast.Constant) or (
-                isinstance(value, ast.Name) and (not closures or caller_stores.get(value.id, 0) == 0)
+                isinstance(value, ast.Name)
+                and value.id not in self.rebound
+                and (not closures or caller_stores.get(value.id, 0) == 0)
             )
             if name not in stored and fixed and not (identifiers(value) & inner):
                 straight[name] = value

@@ -147,13 +147,20 @@ class Interpreter(Expressions):
                 self._import(node, scope)
             case ast.Delete():
                 for target in node.targets:
-                    if isinstance(target, ast.Attribute | ast.Subscript):
-                        self.evaluate(target.value, scope)
+                    self._delete(target, scope)
             case _:
                 for child in children(node):
                     if isinstance(child, ast.expr):
                         self.lose(self.evaluate(child, scope))
         return True
+
+    def _delete(self, target: ast.expr, scope: Scope) -> None:
+        held = self.evaluate(target.value, scope) if isinstance(target, ast.Attribute | ast.Subscript) else NOTHING
+        key = self.evaluate(target.slice, scope) if isinstance(target, ast.Subscript) else NOTHING
+        for atom in held:
+            if isinstance(atom, Box):
+                self.at(atom, key)
+                self.inexact(atom)
 
     def _if(self, node: ast.If, scope: Scope) -> bool:
         outcomes = self.truth(self.evaluate(node.test, scope))

@@ -51,7 +51,8 @@ class Members(Calls):
                     if facts.findable:
                         found |= self.member(facts.instance, name, node)
             elif atom is STRANGER:
-                found |= PLAIN
+                set_before = self.held(self.wild, name)
+                found |= PLAIN | set_before | (UNKNOWN if set_before else NOTHING)
             elif isinstance(atom, Foreign):
                 found |= foreign(f"{atom.path}.{name}")
             elif isinstance(atom, ClassFacts):
@@ -92,8 +93,11 @@ class Members(Calls):
                 return found | self.apply(method, atom, node)
             receiver = facts if method.kind == "classmethod" else None if method.kind == "staticmethod" else atom
             found |= frozenset({method if receiver is None else Bound(method, receiver)})
-        elif not facts.attributes.get(name):
-            for item in facts.lineage():
+            if method.kind == "foreign":  # whatever its decorator makes of it
+                self.lose(found)
+                found |= UNKNOWN
+        elif not (facts.is_record and any(name == known for known, _ in facts.all_fields())):
+            for item in facts.lineage():  # what the class has until the instance gets its own
                 if name in item.scope.local:
                     found |= self.held(item.scope.values, name)
                     break
@@ -120,7 +124,20 @@ class Members(Calls):
         for item in facts.lineage():
             if name in item.scope.local:
                 return self.held(item.scope.values, name)
-        return UNKNOWN if name.startswith("__") or facts.foreign_bases() else NOTHING
+        if facts.foreign_bases():  # a method of its base, which may call those of the class
+            self.lose(frozenset({facts}))
+            return UNKNOWN
+        return UNKNOWN if name.startswith("__") else NOTHING
+
+    def always_has(self, facts: ClassFacts, name: str) -> bool:
+        """Whether an instance has an attribute from the end of `__init__` on."""
+        if name in self.deleted:
+            return False
+        known = [name for name, _ in facts.all_fields()] if facts.is_record else []
+        if name in known or any(item.scope.values.get(name) for item in facts.lineage()):
+            return True
+        init = facts.method("__init__")
+        return init is not None and any(is_own_assignment(node, name) for node in init.node.body)
 
     def lose_members(self, facts: ClassFacts) -> None:
         for item in facts.lineage():
@@ -136,6 +153,8 @@ class Members(Calls):
                 self.set_attribute(self.evaluate(target.value, scope), target.attr, value)
             case ast.Subscript():
                 key = only_constant(self.evaluate(target.slice, scope))
+                if key is not None and isinstance(key.value, int) and key.value < 0:
+                    key = None  # an index from the end
                 for atom in self.evaluate(target.value, scope):
                     if isinstance(atom, Box):
                         self.put(atom, None if key is None else key.value, value)
@@ -178,6 +197,7 @@ class Members(Calls):
                 self._grow(atom.scope.values, name, value)
                 self._grow_attribute(atom, name, value)
             elif atom is STRANGER:
+                self._grow(self.wild, name, value)
                 self.lose(value)
             elif atom is ANY or isinstance(atom, Foreign):
                 self._grow(self.wild, name, value)
@@ -206,3 +226,10 @@ class Members(Calls):
     def give(self, function: FunctionFacts, name: str, value: Value) -> None:
         """Let a parameter be this, too."""
         self._grow(function.scope.values, name, value)
+
+
+def is_own_assignment(node: ast.stmt, name: str) -> bool:
+    """`self.name = …`"""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    items = [item for t in targets for item in (t.elts if isinstance(t, ast.Tuple) else [t])]
+    return any(isinstance(item, ast.Attribute) and item.attr == name for item in items)

@@ -37,6 +37,7 @@ class ProgramTables:
         self.calls: dict[int, set[Any]] = {}  # call -> (function, whether bound); None = something else, too
         self.records: dict[int, set[ClassFacts]] = {}  # call -> dataclasses and NamedTuples it makes
         self.spread: set[FunctionFacts] = set()  # functions that are called with *args or **kwargs
+        self.answering: set[FunctionFacts] = set()  # methods that somebody unknown calls
         self.boxes: dict[Any, Box] = {}
         self.having: dict[str, list[ClassFacts]] = {}  # attribute -> classes that may have it
         self.wild: dict[str, Value] = {}  # attributes set on something unknown
@@ -48,6 +49,7 @@ class ProgramTables:
         self._method_of: dict[int, FunctionFacts] = {}
         self._outer_names: dict[int, set[str]] = {}  # scope -> names declared nonlocal or global
         attributes = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute)}
+        self.deleted = {n.attr for n in walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Del)}
         self.hooked = bool(attributes & FORWARD_HOOKS)  # hooks see a module's arguments and may replace its result
         self._read(tree.body, self.module, None)
         self._link()
@@ -88,6 +90,9 @@ class ProgramTables:
         raise NotImplementedError
 
     def lose_members(self, facts: ClassFacts) -> None:
+        raise NotImplementedError
+
+    def always_has(self, facts: ClassFacts, name: str) -> bool:
         raise NotImplementedError
 
     # -- who has to run again -----------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def is_pure(node: ast.AST | None, harmless: Callable[[ast.Call], bool] | None = 
     if isinstance(node, ast.Call):
         known = isinstance(node.func, ast.Name) and node.func.id in PURE_CALLS
         known |= isinstance(node.func, ast.Attribute) and node.func.attr in PURE_METHODS and pure(node.func.value)
+        known = known and not (isinstance(node.func, ast.Attribute) and node.func.attr == "get" and not node.args)
         known = known or (harmless is not None and pure(node.func) and harmless(node))
         return known and all(map(pure, node.args)) and all(pure(k.value) for k in node.keywords)
     if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
@@ -67,6 +68,18 @@ def is_pure(node: ast.AST | None, harmless: Callable[[ast.Call], bool] | None = 
     if isinstance(node, ast.comprehension):
         return pure(node.iter) and all(map(pure, node.ifs))
     return isinstance(node, DISPLAYS) and all(map(pure, children(node)))
+
+
+def may_raise(node: ast.AST) -> bool:
+    """Whether evaluating something pure may end in an exception that somebody waits for."""
+    return any(isinstance(item, ast.Call | ast.Subscript | ast.Attribute | ast.BinOp) for item in walk(node))
+
+
+def is_trial(node: ast.AST) -> bool:
+    """`int(text)` or `table[key]` as a statement of its own: evaluated for the error it may be."""
+    names = ("int", "float")
+    trial = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    return trial or isinstance(node, ast.Subscript)
 
 
 def names_loaded(node: ast.AST) -> set[str]:

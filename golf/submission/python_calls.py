@@ -32,6 +32,10 @@ Arguments = tuple[list[Value], dict[str, Value], Value | None, Value | None]  # 
 KEEPS_ELEMENTS = {"list", "tuple", "sorted", "reversed", "set", "iter", "frozenset"}
 PURE_TYPES = {"str", "int", "float", "bool", "list", "dict", "tuple", "set", "bytes"}
 STRING_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "lower", "upper"}
+CONTAINERS = (  # modules with things that give back what they were given
+    *("collections.", "queue.", "types.", "threading.", "weakref.", "itertools.", "heapq.", "multiprocessing."),
+    *("contextlib.", "contextvars.", "functools.", "copy.", "array.", "torch.nn.Sequential", "torch.nn.Module"),
+)
 READS = {
     "builtins." + name
     for name in (
@@ -71,14 +75,19 @@ class PythonCalls(Tables):
                 if rest or others:
                     self.inexact(box)
                 for value in positional:
-                    self.update(box, value)
+                    self.update(box, value, made=True, there=named)
                 for key, value in named.items():
-                    self.put(box, key, value)
+                    self.put(box, key, value, made=True)
                 return frozenset({box})
-            case "torch.nn.ModuleList" | "torch.nn.ModuleDict":
+            case "torch.nn.ModuleList":
                 box = self.box("list", node)
                 self.inexact(box)
                 self.put(box, None, self.iterate(first, None) if first else NOTHING)
+                return frozenset({box})
+            case "torch.nn.ModuleDict":
+                box = self.box("dict", node)
+                self.inexact(box)
+                self.update(box, first)
                 return frozenset({box})
             case "next":
                 return self.iterate(first, None) | (positional[1] if len(positional) > 1 else NOTHING) | UNKNOWN
@@ -113,6 +122,8 @@ class PythonCalls(Tables):
             return result_of(inner) | frozenset(a for a in inner if not isinstance(a, Constant))
         if name in ("open", "len", "str", "repr", "int", "float", "abs", "round", "format", "range", "hash", "id"):
             return PLAIN
+        if atom.path.startswith(CONTAINERS):
+            return UNKNOWN
         if atom is ANY:  # perhaps a method of a torch module of the program
             return UNKNOWN
         return result_of(*positional, *named.values(), rest or NOTHING, others or NOTHING)
@@ -174,7 +185,9 @@ class PythonCalls(Tables):
             if isinstance(atom, Constant | FunctionFacts | Box | Bound):
                 inner, known = NOTHING if isinstance(atom, Constant) else UNKNOWN, isinstance(atom, Constant)
             found |= inner
-            outcomes.add(None if not known or (isinstance(atom, Instance) and atom.of.lost) else bool(inner))
+            sure = not isinstance(atom, Instance) or not inner or self.always_has(atom.of, wanted.value)
+            known = known and sure and not (isinstance(atom, Instance) and atom.of.lost)
+            outcomes.add(bool(inner) if known else None)
             if not inner and isinstance(atom, Instance) and atom.of.foreign_bases():
                 outcomes.discard(None)
                 outcomes.add(False)

@@ -80,6 +80,11 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 names = {str(atom.value) for atom in held}
             else:
                 every_name = True
+        if receiver is not None and not names and isinstance(node, ast.Call):  # of any name
+            held = facts.values.get(id(receiver)) or frozenset({ANY})
+            owners = {atom.of if isinstance(atom, Instance) else atom for atom in held}
+            reads.whole |= {owner for owner in owners if isinstance(owner, ClassFacts)}
+            reads.whole |= {owner for owner in facts.classes.values() if owner.findable} if ANY in held else set()
         if receiver is None or not names:
             continue
         for atom in facts.values.get(id(receiver), frozenset({ANY})) or {ANY}:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import ast
 import gc
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from golf.submission.checks import Checks, without_docstring
-from golf.submission.inline import inlined
+from golf.submission.inline import bound_in, inlined
 from golf.submission.interpret import Interpreter, interpreted
-from golf.submission.pure import is_pure
+from golf.submission.pure import is_pure, is_trial, may_raise
+from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, only_constant
 from golf.submission.walk import walk
@@ -46,6 +48,8 @@ def without_collection() -> Iterator[None]:
 
 def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Module:
     before = ""
+    if not_understood(tree) is not None:
+        return tree
     if keep_checks is not None:
         Checks(set(keep_checks)).visit(tree)
     for number in range(MOST_PASSES):
@@ -66,6 +70,8 @@ class Folder(ast.NodeTransformer):
     def __init__(self, facts: Interpreter):
         self.facts = facts
         self.known: dict[Any, bool] = {}  # functions that do nothing but return something
+        self.guarded = 0  # in how many `try` blocks this is, whose handlers may wait for what an expression raises
+        self.reads: Counter[str] = Counter()  # names that the function reads in which this is
 
     def pure(self, node: ast.AST | None) -> bool:
         return is_pure(node, self.harmless)
@@ -104,6 +110,7 @@ class Folder(ast.NodeTransformer):
         return useful or ([ast.Pass()] if needed else [])
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
+        self.reads = names_read(node)
         node.body = self.body(node.body)
         return node
 
@@ -114,7 +121,10 @@ class Folder(ast.NodeTransformer):
             return node
         node.decorator_list = [self.visit(item) for item in node.decorator_list]
         node.args = self.generic_visit_all(node.args)
+        outer, self.reads = (self.guarded, self.reads), names_read(node)
+        self.guarded = 0
         node.body = self.body(node.body)
+        self.guarded, self.reads = outer
         if function.owner is not None and node.name == "__post_init__" and is_empty(without_docstring(node.body)):
             return None
         while len(node.body) > 1 and is_bare_return(node.body[-1]):
@@ -144,9 +154,11 @@ class Folder(ast.NodeTransformer):
         return node
 
     def visit_For(self, node: ast.For) -> Any:
+        inside = names_read(node)
+        used_later = any(self.reads[name] > inside[name] for name in bound_in(node.target))
         node.iter = self.visit(node.iter)
         node.body, node.orelse = self.body(node.body), self.body(node.orelse, needed=False)
-        if is_empty(node.body) and not node.orelse and self.pure(node.iter):
+        if is_empty(node.body) and not node.orelse and self.pure(node.iter) and not used_later:
             return None
         return node
 
@@ -161,14 +173,16 @@ class Folder(ast.NodeTransformer):
         return node
 
     def visit_Try(self, node: ast.Try) -> Any:
+        self.guarded += bool(node.handlers)
         node.body = self.body(node.body)
+        self.guarded -= bool(node.handlers)
         for handler in node.handlers:
             handler.body = self.body(handler.body)
         node.orelse, node.finalbody = self.body(node.orelse, False), self.body(node.finalbody, False)
         return node.finalbody if is_empty(node.body) else node
 
     def visit_Assert(self, node: ast.Assert) -> Any:
-        return None if self.pure(node.test) else self.generic_visit(node)
+        return None if self.pure(node.test) and not self.guarded else self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         if node.value is not None:
@@ -194,7 +208,8 @@ class Folder(ast.NodeTransformer):
         if isinstance(node.value, ast.Constant):
             return node if isinstance(node.value.value, str) else None
         node.value = self.visit(node.value)
-        return None if self.pure(node.value) and not isinstance(node.value, ast.Yield) else node
+        waited_for = may_raise(node.value) if self.guarded else is_trial(node.value)
+        return None if self.pure(node.value) and not isinstance(node.value, ast.Yield) and not waited_for else node
 
     # -- expressions --------------------------------------------------------------------------------------------------
     def visit(self, node: ast.AST) -> Any:
@@ -317,6 +332,11 @@ class Folder(ast.NodeTransformer):
         node.ifs = [self.condition(item) for item in node.ifs]
         node.ifs = [item for item in node.ifs if not (isinstance(item, ast.Constant) and item.value)]
         return node
+
+
+def names_read(node: ast.AST) -> Counter[str]:
+    """How often each name is read below a node."""
+    return Counter(n.id for n in walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store))
 
 
 def literal(value: Any, node: ast.AST) -> ast.expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 from golf.submission.program_tables import ProgramTables
@@ -24,6 +25,8 @@ from golf.submission.values import (
     widened,
 )
 
+REMOVING = {"pop", "popitem", "popleft", "clear", "remove", "discard", "sort", "reverse", "rotate", "setdefault"}
+
 
 class Tables(ProgramTables):
     """Lists, tuples, dictionaries, sets and partials."""
@@ -36,8 +39,10 @@ class Tables(ProgramTables):
             self.boxes[key] = Box(kind, site)
         return self.boxes[key]
 
-    def put(self, box: Box, key: Any, value: Value) -> None:
-        """Put something at a known key, or somewhere (None)."""
+    def put(self, box: Box, key: Any, value: Value, made: bool = False) -> None:
+        """Put something at a known key, or somewhere (None). `made`: that is how the container is made."""
+        if box.kind == "dict" and not made and key is not None and key not in box.items:
+            self.doubt(box, key)
         if key is None or (not box.exact and not isinstance(key, str)):
             grown = joined(box.others, value)
             if grown != box.others:
@@ -51,18 +56,36 @@ class Tables(ProgramTables):
         if key is None and box.kind != "partial":
             self.inexact(box)
 
+    def doubt(self, box: Box, key: Any) -> None:
+        """A dictionary does not have this key at all times."""
+        if key not in box.unsure:
+            box.unsure.add(key)
+            self.written(id(box))
+
     def inexact(self, box: Box) -> None:
         if box.exact:
             box.exact = False
             self.written(id(box))
 
-    def update(self, box: Box, value: Value) -> None:
-        """Everything of another container goes into this one."""
+    def sure_keys(self, value: Value) -> set[Any]:
+        """Keys that a dictionary has, whichever of these it is."""
+        found: set[Any] | None = None
+        for atom in value:
+            self.reading(id(atom))
+            sure = set(atom.items) - atom.unsure if isinstance(atom, Box) and atom.exact else set[Any]()
+            found = sure if found is None else found & sure
+        return found or set()
+
+    def update(self, box: Box, value: Value, made: bool = False, there: Iterable[Any] = ()) -> None:
+        """Everything of another container goes into this one, which has the keys in `there` in any case."""
+        sure = self.sure_keys(value) | set(there) if made else set[Any]()
         for atom in value:
             if isinstance(atom, Box) and atom.kind == "dict":
                 atom.read_whole = True
                 for key, item in atom.items.items():
-                    self.put(box, key, item)
+                    self.put(box, key, item, made)
+                    if made and key not in sure:
+                        self.doubt(box, key)
                 if not atom.exact:
                     self.put(box, None, atom.others)
                     self.inexact(box)
@@ -171,12 +194,14 @@ class Tables(ProgramTables):
 
     def box_member(self, box: Box, name: str) -> Value:
         self.reading(id(box))
+        if self.held(self.wild, name):
+            return frozenset({Bound(name, box)}) | self.wild[name] | UNKNOWN
         if box.kind == "partial":
             if name == "keywords":
                 held = self.box("dict", (box.node, "keywords"))
                 for key, value in box.items.items():
                     if isinstance(key, str):
-                        self.put(held, key, value)
+                        self.put(held, key, value, made=True)
                 return frozenset({held})
             return box.function if name == "func" else UNKNOWN
         return frozenset({Bound(name, box)})
@@ -200,6 +225,8 @@ class Tables(ProgramTables):
             if rest or others:
                 self.put(box, None, UNKNOWN)
             return constant(None)
+        if name in REMOVING:
+            self.inexact(box)
         if name in ("get", "setdefault", "pop"):
             default = positional[1] if len(positional) > 1 else constant(None) if name == "get" else NOTHING
             if name == "setdefault":
@@ -209,7 +236,7 @@ class Tables(ProgramTables):
                 return box.elements()
             found = self.at(box, first) if box.kind == "dict" else box.elements()
             keys = {atom.value for atom in first if isinstance(atom, Constant)}
-            sure = box.exact and all(isinstance(a, Constant) for a in first) and keys <= set(box.items)
+            sure = box.exact and all(isinstance(a, Constant) for a in first) and keys <= set(box.items) - box.unsure
             return found if sure and name != "setdefault" else found | default
         if name in ("items", "values", "keys", "copy"):
             return self._views(box, name, node)
@@ -268,6 +295,7 @@ class Tables(ProgramTables):
                     outcomes.add(False)
                 else:
                     outcomes.add((a.kind, a.value) in held or any(a.value == key for _, key in held))
+                    outcomes |= {False} if a.value in atom.unsure else set()
         return {outcome == wanted for outcome in outcomes}
 
     def held(self, table: dict[str, Value], name: str) -> Value:
@@ -300,6 +328,7 @@ class Tables(ProgramTables):
             elif isinstance(atom, Box) and atom.kind in ("tuple", "list", "dict") and atom.exact and not atom.lost:
                 self.reading(id(atom))
                 outcomes.add(bool(atom.items))
+                outcomes |= {False} if set(atom.items) == atom.unsure else set()
             elif isinstance(atom, Box) and atom.kind == "partial":
                 outcomes.add(True)
             elif isinstance(atom, Box) and not atom.lost and not atom.items and not atom.others:

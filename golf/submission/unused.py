@@ -12,7 +12,7 @@ from typing import Any
 
 from golf.submission.interpret import Interpreter
 from golf.submission.parameters import remove_parameters
-from golf.submission.pure import is_pure
+from golf.submission.pure import is_pure, may_raise
 from golf.submission.reads import Reads, attribute_reads
 from golf.submission.values import Bound, Box, ClassFacts, Constant, FunctionFacts, Instance, foreign_has
 from golf.submission.walk import walk
@@ -132,6 +132,7 @@ def remove_variables(function: ast.FunctionDef) -> None:
 class Variables(ast.NodeTransformer):
     def __init__(self, read: set[str], function: ast.FunctionDef):
         self.read, self.function, self.found = read, function, False
+        self.guarded = 0  # in how many `try` blocks with handlers this is
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         return node
@@ -142,6 +143,16 @@ class Variables(ast.NodeTransformer):
         if node is not self.function and node.name not in self.read and not node.decorator_list:
             self.found = True
             return None
+        return node
+
+    def visit_Try(self, node: ast.Try) -> Any:
+        rest = ast.Try([], node.handlers, node.orelse, node.finalbody)
+        self.guarded += bool(node.handlers)
+        inner = ast.With([], node.body)
+        self.generic_visit(inner)
+        self.guarded -= bool(node.handlers)
+        self.generic_visit(rest)
+        node.body, node.orelse, node.finalbody = inner.body, rest.orelse, rest.finalbody
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -193,7 +204,8 @@ class Variables(ast.NodeTransformer):
         return node
 
     def _unread(self, target: ast.expr, value: ast.expr) -> bool:
-        return isinstance(target, ast.Name) and target.id not in self.read and is_pure(value)
+        unread = isinstance(target, ast.Name) and target.id not in self.read and is_pure(value)
+        return unread and not (self.guarded and may_raise(value))
 
 
 def remove_definitions(tree: ast.Module) -> None:

@@ -232,6 +232,7 @@ class Box:
     others: Value = NOTHING
     function: Value = NOTHING
     exact: bool = True  # whether `items` are all keys it ever has
+    unsure: set[Any] = field(default_factory=set)  # keys of `items` that a dictionary does not have at all times
     lost: bool = False
     read_keys: set[Any] = field(default_factory=set)
     read_whole: bool = False

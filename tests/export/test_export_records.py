@@ -22,19 +22,22 @@ from golf.loading import open_artifact
 from golf.submission.flatten import write_submission
 from golf.submission.verify import run_alone
 
-REPRESENTATIVES = {"0324_ternary_74m", "0331_parallel_residual_recurrence", "0427_lqer_sparse_gate_hp"}
+EXPERIMENTS = [*(f"record/{name}" for name in records()), "frontier"]
+REPRESENTATIVES = {
+    f"record/{name}" for name in ("0324_ternary_74m", "0331_parallel_residual_recurrence", "0427_lqer_sparse_gate_hp")
+}
 FULL_GRID = [
     pytest.mark.slow,
     pytest.mark.skipif("GOLF_FULL_GRID" not in os.environ, reason="GOLF_FULL_GRID=1 runs it"),
 ]
-GRID = [pytest.param(name, marks=[] if name in REPRESENTATIVES else FULL_GRID) for name in records()]
+GRID = [pytest.param(name, marks=[] if name in REPRESENTATIVES else FULL_GRID) for name in EXPERIMENTS]
 STEPS = 3
 
 
-@pytest.mark.parametrize("record", GRID)
-def test_record_is_one_file_that_trains_and_scores_alone(record, tmp_path):
+@pytest.mark.parametrize("experiment", GRID)
+def test_record_is_one_file_that_trains_and_scores_alone(experiment, tmp_path):
     torch.set_num_threads(1)
-    config = shrunk(Composer("train").compose([f"experiment=record/{record}", "budget=steps"]), layers=None)
+    config = shrunk(Composer("train").compose([f"experiment={experiment}", "budget=steps"]), layers=None)
     config["budget"]["max_steps"] = STEPS
     config["callbacks"]["warmup"]["steps"] = 1
     lr = config["schedule"]["lr"]

@@ -1,0 +1,296 @@
+"""Programs whose objects change later, or are used by somebody else."""
+
+from __future__ import annotations
+
+import pytest
+from submission_programs import special
+
+PROGRAMS = {
+    "what a class has until its instance gets its own": """
+import os
+yes = len(os.sep) == 1
+no = len(os.sep) > 1
+
+class A:
+    flag = False
+    def enable(self):
+        self.flag = True
+    def use(self):
+        return "on" if self.flag else "off"
+a = A()
+if no:
+    a.enable()
+print(a.use())
+""",
+    "an attribute that is there in some cases": """
+import os
+yes = len(os.sep) == 1
+no = len(os.sep) > 1
+
+class A:
+    def enable(self):
+        self.flag = True
+    def use(self):
+        return "on" if hasattr(self, "flag") else "off"
+    def got(self):
+        return getattr(self, "flag", "none")
+a = A()
+if no:
+    a.enable()
+print(a.use(), a.got())
+""",
+    "objects in Python's own containers": """
+from collections import deque, defaultdict, OrderedDict
+import queue
+class A:
+    def go(self):
+        return "went"
+q = deque()
+q.append(A())
+print(q.popleft().go())
+class B:
+    def go(self):
+        return "went b"
+d = defaultdict(list)
+d["x"].append(B())
+print(d["x"][0].go())
+class C:
+    def go(self):
+        return "went c"
+o = OrderedDict()
+o["k"] = C()
+for v in o.values():
+    print(v.go())
+class D:
+    def go(self):
+        return "went d"
+z = queue.Queue()
+z.put(D())
+z.put(D())
+z.get()
+print(z.get().go())
+""",
+    "an attribute of somebody else's object": """
+import argparse
+class Op:
+    def go(self):
+        return "went"
+n = argparse.Namespace()
+n.op = Op()
+print(n.op.go())
+""",
+    "an object that looks like a file": """
+import contextlib
+class W:
+    def write(self, t):
+        if t.strip():
+            import sys
+            sys.__stdout__.write("")
+            out.append(t.strip())
+    def flush(self):
+        pass
+out = []
+with contextlib.redirect_stdout(W()):
+    print("hello")
+print(out)
+""",
+    "a property with a setter": """
+class T:
+    def __init__(self):
+        self._x = 0
+    @property
+    def x(self):
+        self._x += 1
+        return self._x
+    @x.setter
+    def x(self, v):
+        self._x = v * 10
+t = T()
+t.x
+t.x = 5
+print(t.x)
+""",
+    "names of attributes put together": """
+class A:
+    def __init__(self):
+        self.x_one = 1
+        self.x_two = 2
+    def do_one(self):
+        return "one"
+    def do_two(self):
+        return "two"
+a = A()
+for n in ("one", "two"):
+    print(getattr(a, "x_" + n), getattr(a, f"do_{n}")())
+for n in ["p", "q"]:
+    setattr(a, "y_" + n, n)
+print(a.y_p, hasattr(a, "y_q"))
+if hasattr(a, "y_z"):
+    print("z")
+""",
+    "writing to __dict__": """
+class A:
+    def __init__(self):
+        self.v = 1
+a = A()
+a.__dict__["v"] = 2
+print("one" if a.v == 1 else "other")
+vars(a)["v"] = 3
+print("one" if a.v == 1 else "other")
+a.__dict__.update(v=4)
+print(a.v)
+b = A()
+b.__dict__.update(a.__dict__)
+print(b.v)
+""",
+    "objects compared with each other": """
+class A:
+    def __init__(self, k):
+        self.k = k
+    def __eq__(self, o):
+        return self.k == o.k
+    def __hash__(self):
+        return hash(self.k)
+print(A(1) == A(1), A(1) in [A(1)], {A(1): 2}[A(1)], len({A(1), A(1)}))
+""",
+    "an argument that changes before it is used": """
+class T:
+    def __init__(self):
+        self.v = 1
+    def inc(self):
+        self.v = self.v + 1
+def keep(t, v):
+    t.inc()
+    print(v, t.v)
+def main():
+    t = T()
+    keep(t, t.v)
+    x = 1
+    def bump():
+        nonlocal x
+        x += 1
+    def late(a):
+        bump()
+        return a, x
+    print(late(x))
+main()
+def glob(a):
+    poke()
+    return a
+val = [0]
+def poke():
+    val[0] += 1
+def main2():
+    print(glob(val[0]), glob(len(val)), val)
+main2()
+num = 1
+def poke2():
+    global num
+    num = 7
+def glob2(a):
+    poke2()
+    return a
+def main3():
+    print(glob2(num), num)
+main3()
+""",
+    "what is returned to somebody unknown": """
+import json, pickle, copy, io
+class E(json.JSONEncoder):
+    def default(self, o):
+        return o.as_json()
+class X:
+    def __init__(self, v):
+        self.v = v
+        self.hidden = v * 2
+    def as_json(self):
+        return {"v": self.v}
+    def __getstate__(self):
+        return {"v": self.v}
+    def __setstate__(self, s):
+        self.v = s["v"]
+        self.hidden = -1
+print(json.dumps([X(1)], cls=E))
+print(json.dumps({"k": X(2)}, default=lambda o: o.as_json()))
+y = copy.deepcopy(X(3))
+print(y.v, y.hidden)
+z = copy.copy([X(4)])[0]
+print(z.v)
+""",
+    "methods that are decorated": """
+from functools import lru_cache, cached_property, cache
+class A:
+    def __init__(self):
+        self.n = 0
+    @cached_property
+    def big(self):
+        self.n += 1
+        return self.n * 10
+a = A()
+print(a.big, a.big, a.n, bool(a.big), "zero" if not a.big else "nz")
+@cache
+def sq(x):
+    print("computing")
+    return x * x
+print(sq(2), sq(2))
+@lru_cache(maxsize=None)
+def cu(x, y=1):
+    return x ** 3 + y
+print(cu(2), cu(2, y=4))
+""",
+    "threads": """
+import threading
+class W(threading.Thread):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+        self.out = None
+    def run(self):
+        self.out = self.helper(self.n)
+    def helper(self, n):
+        return n + 1
+w = W(1)
+w.start()
+w.join()
+print(w.out)
+res = []
+def job(k, extra=0):
+    res.append(k + extra)
+t = threading.Thread(target=job, args=(4,), kwargs={"extra": 2})
+t.start()
+t.join()
+print(res)
+lock = threading.Lock()
+with lock:
+    print("locked")
+import atexit, signal
+old = signal.signal(signal.SIGTERM, lambda *a: None)
+print(old is not None)
+""",
+    "an attribute read before a method changes it": """
+class Counter:
+    def __init__(self):
+        self.value = 1
+
+    def add(self):
+        self.value = self.value + 1
+        return self.value
+
+
+def both(counter, value):
+    return (counter.add(), value)
+
+
+def main():
+    counter = Counter()
+    print(both(counter, counter.value), both(counter, counter.value + 1))
+
+
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_program_stays_the_same(name):
+    special(PROGRAMS[name])
