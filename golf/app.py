@@ -252,8 +252,8 @@ def export(config: Any) -> float | None:
         merged["budget"] = {**run.config["budget"], "limit_bytes": options["budget"]["limit_bytes"]}
     if options["submission"] not in (True, False, "record"):
         raise UserError(f"submission={options['submission']}: allowed are true, false, record; type submission=record")
-    if options["code"] not in ("readable", "packed"):
-        raise UserError(f"code={options['code']}: allowed are readable, packed; type code=packed")
+    if options["code"] not in ("readable", "packed", "whole"):
+        raise UserError(f"code={options['code']}: allowed are readable, packed, whole; type code=packed")
     merged["code"] = options["code"]
     name, tokens = options["export"] or _export_name(current_job().overrides), options["sensitivity"]["tokens"]
     if not isinstance(tokens, int) or tokens < 0:
@@ -280,11 +280,13 @@ def export(config: Any) -> float | None:
 
         try:
             found = verify_submission(run.code(name), run.artifact(name), run.path)
-        except VerificationFailed:  # what is not proved is not handed on
+        except VerificationFailed as error:  # what is not proved is not handed on
             run.code(name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 run.code(name).parent.rmdir()
-            raise
+            if options["code"] == "whole":
+                raise
+            raise VerificationFailed(f"{error}; code=whole exports the program with nothing left out") from error
         run.say(f"verified: {run.code(name)} alone repeats {found.get('steps', 0)} losses of the run and its scores")
     summary = write_summary(run)
     if as_record:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.code import to_expression
-from golf.errors import UserError
+from golf.errors import UserError, VerificationFailed
 from golf.files import write_atomically
 from golf.models.exported import exported_network
+from golf.submission.complete import undefined_names
 from golf.submission.emit import Original, emitted, same_program
 from golf.submission.pack import packed
 from golf.submission.source import (
@@ -37,7 +38,7 @@ from golf.submission.types import without_types
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
 ANY_TOKENIZER = "golf.data.tokenizer.open_tokenizer"
-FORMS = ("readable", "packed")
+FORMS = ("readable", "packed", "whole")
 # Definitions whose checks of input stay: the main program's, and those that protect a score.
 KEEP_CHECKS = ("ProgramRun", "main", "read_options", "Ledger")
 _WIDTH = 120
@@ -65,23 +66,24 @@ def submission_bytes(config: dict[str, Any]) -> bytes:
 
 
 def as_shipped(text: str, form: str) -> bytes:
-    """A program in one of its two forms, `readable` or `packed`."""
+    """A program in one of its forms: `packed`, or as it is (`readable`, and `whole`, where `flatten` leaves all in)."""
     if form not in FORMS:
-        raise UserError(f"code={form} is not known: type code=readable or code=packed")
-    return text.encode() if form == "readable" else stored("packed", text, packed)
+        raise UserError(f"code={form} is not known: type code={' or code='.join(FORMS)}")
+    return stored("packed", text, packed) if form == "packed" else text.encode()
 
 
 def flatten(
     config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
 ) -> str:
-    """The source text of a resolved run config, in its readable form.
+    """The source text of a resolved run config: specialised for it, or with `code: whole` as it stands in golf.
 
     Args:
         data_folder: where the shards are by default, `data.folder` if None; only a relative path is written down.
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
         tokenizer_class: the one kind of tokenizer (a class by its dotted name) that the file opens; "" = all of them.
     """
-    return specialised_text(whole_program(config, data_folder, tokenizer_sha256, tokenizer_class))
+    text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class)
+    return text if config.get("code") == "whole" else specialised_text(text)
 
 
 def specialised_text(text: str) -> str:
@@ -95,7 +97,14 @@ def specialise_anew(text: str) -> str:
     original = Original(text, tree)
     special = without_types(specialised(tree, KEEP_CHECKS))
     found = emitted(special, original)
-    return found if same_program(found, special) else ast.unparse(special) + "\n"
+    found = found if same_program(found, special) else ast.unparse(special) + "\n"
+    missing = sorted(undefined_names(found))
+    if missing:
+        raise VerificationFailed(
+            f"the exported program lacks {', '.join(missing[:3])}: type python export.py run=<folder> code=whole, "
+            "which leaves nothing out"
+        )
+    return found
 
 
 def whole_program(

@@ -75,7 +75,7 @@ def own_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
             found.add(node.id if isinstance(node, ast.Name) else node.attr)
         elif isinstance(node, ast.arg):
             found.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) or (isinstance(node, ast.ExceptHandler) and node.name):
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler) and node.name:
             found.add(node.name)
     return found
 
@@ -88,7 +88,7 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
     for node in nodes:
         for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
             found.add(alias.asname or alias.name.partition(".")[0])
-            source = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            source = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
             imported[alias.asname or alias.name] = source
     for path in {*ALWAYS_FOREIGN, *imported.values()}:
         found |= members(path)

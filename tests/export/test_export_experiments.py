@@ -13,7 +13,7 @@ import pytest
 
 from golf.config.compose import Composer, conf_dir
 from golf.errors import UserError, VerificationFailed
-from golf.submission.flatten import as_shipped, flatten, whole_program
+from golf.submission.flatten import as_shipped, flatten, specialise_anew, whole_program
 from golf.submission.verify import hidden_packages, run_alone
 
 EXPERIMENTS = sorted(
@@ -81,7 +81,7 @@ def test_the_same_configuration_gives_the_same_bytes(tmp_path):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(UserError, match="type code=readable or code=packed"):
+    with pytest.raises(UserError, match="type code=readable or code=packed or code=whole"):
         as_shipped("", "tiny")
 
 
@@ -98,6 +98,23 @@ def test_every_option_of_what_is_exported_is_complete(tmp_path):
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_whole_program_is_there_on_request():
+    whole = flatten({**composed("experiment=smoke"), "code": "whole"})
+    assert whole == whole_program(composed("experiment=smoke"))
+    assert as_shipped(whole, "whole") == whole.encode()
+    assert len(whole) > 2 * len(flatten(composed("experiment=smoke")))
+
+
+def test_a_program_that_lacks_a_name_is_refused(monkeypatch):
+    def forgetful(tree: ast.Module, keep_checks: object) -> ast.Module:
+        tree.body = [node for node in tree.body if getattr(node, "name", "") != "Ledger"]
+        return tree
+
+    monkeypatch.setattr("golf.submission.flatten.specialised", forgetful)
+    with pytest.raises(VerificationFailed, match=r"lacks Ledger: .* code=whole"):
+        specialise_anew(whole_program(composed("experiment=smoke")))
 
 
 def test_options_that_are_not_used_are_absent():
