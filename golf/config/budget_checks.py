@@ -8,7 +8,8 @@ Config = dict[str, Any]
 
 
 def _number(config: Config, group: str, key: str) -> float | None:
-    value = (config.get(group) or {}).get(key)
+    node = config.get(group)
+    value = node.get(key) if isinstance(node, dict) else None
     return None if isinstance(value, bool) or not isinstance(value, int | float) else value
 
 
@@ -40,7 +41,8 @@ def target(config: Config) -> list[str]:
         lines.append(f"budget.target_check_steps={every:g} must be at least 1; type budget.target_check_steps=125")
     if not any(_number(config, "budget", key) for key in ("max_tokens", "max_steps", "max_seconds")):
         lines.append("budget.target_loss: schedules need an end that comes anyway; type budget.max_tokens=10000000000")
-    if str((config.get("eval") or {}).get("_target_")).endswith(".NoEvaluation"):
+    plan = config.get("eval")
+    if isinstance(plan, dict) and str(plan.get("_target_")).endswith(".NoEvaluation"):
         lines.append("budget.target_loss: eval=none looks at no validation loss; type eval=contiguous")
     if _number(config, "trainer", "limit_val_batches") == 0:
         lines.append(

@@ -14,7 +14,7 @@ PAGE = "docs/evaluation.md"
 
 def test_commands_are_accepted() -> None:
     found = [words for words in commands(PAGE) if words[1] == "evaluate.py"]
-    assert len(found) == 3
+    assert len(found) == 6
     for words in found:
         assert check_command("evaluate", words[2:]).errors == []
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from golf.data.packed import PackedStream, segment_boundaries
 from golf.data.shards import Shards, write_shard
 from golf.data.shuffled import ShuffledStream
 from golf.data.stream import Batch, SequentialStream
+from golf.errors import UserError
 
 ORDERS = [SequentialStream, CoprimeStream, ShuffledStream, PackedStream]
 BOS = 1
@@ -173,10 +175,14 @@ def test_packed_steps_follow_each_other_without_gap_inside_a_shard(sizes, spans,
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(folder, sizes, seed)
         contents = [shards.read(index, 0, size) for index, size in enumerate(sizes)]
-        stream = PackedStream(shards, spans * span_tokens, 8, spans)
         length = spans * (span_tokens + 1)
         epoch = []
         for shard, tokens in enumerate(contents):
             first = int(np.argmax(tokens == BOS))
             epoch += [(shard, start) for start in range(first, len(tokens) - length + 1, length)]
+        if not epoch:
+            with pytest.raises(UserError, match="no shard holds a whole step"):
+                PackedStream(shards, spans * span_tokens, 8, spans)
+            return
+        stream = PackedStream(shards, spans * span_tokens, 8, spans)
         assert [stream.position(step) for step in range(2 * len(epoch))] == epoch * 2

@@ -216,7 +216,7 @@ def test_an_artifact_that_is_none(run_copy, refused, content):
     if content is not None:
         artifact.parent.mkdir(parents=True)
         artifact.write_bytes(content)
-    refused(lambda: score(f"artifact={artifact}"), artifact)
+    refused(lambda: score(f"artifact={artifact}", "eval.stride=16"), artifact)
 
 
 def test_a_run_without_exports(run_copy, refused):

@@ -125,5 +125,5 @@ def test_restoring_comes_before_every_other_callback_and_after_the_warm_up():
     )
     found = [type(callback).__name__ for callback in together.callbacks]
     assert found[:2] == ["WarmUpCallback", "RestoreCallback"]
-    assert sorted(found[2:]) == ["BudgetCallback", "SparsityCallback"]
+    assert sorted(found[2:]) == ["BudgetCallback", "HeartbeatCallback", "SparsityCallback"]
     assert [type(callback).__name__ for callback in others] == ["EarlyStopping"]

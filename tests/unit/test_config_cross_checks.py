@@ -111,6 +111,24 @@ CASES = [
         {"sparsity": {"_target_": "golf.quant.gradual_pruning.GradualPruning", "at": 0.8, "until": 0.2, "share": 0.5}},
         "type sparsity.at=0.2 sparsity.until=0.8",
     ),
+    (
+        "hardware_scales",
+        {"hardware": {"step_scale": 0.5, "rank_timeout_seconds": 0}},
+        {"hardware": {"step_scale": 0.0, "rank_timeout_seconds": 60.0}},
+        "type hardware.step_scale=1",
+    ),
+    (
+        "target",
+        {"budget": {"target_loss": 3.28, "target_check_steps": 125, "max_tokens": 10}},
+        {"budget": {"target_loss": -1.0}},
+        "type budget.target_loss=3.28",
+    ),
+    (
+        "unique_tokens",
+        {"budget": {"unique_tokens": 1000}, "data": {"seq_len": 128}},
+        {"budget": {"unique_tokens": 100}, "data": {"seq_len": 128}},
+        "less than one window of data.seq_len=128 + 1",
+    ),
 ]
 
 

@@ -68,8 +68,10 @@ def test_ranks_share_the_batches_of_training_data(net, shards):
     assert [batch.shape for batch in whole] == [(2, 16)] * 4
     assert all(torch.equal(a, b) for a, b in zip(whole, [parts[0][0], parts[1][0], parts[0][1], parts[1][1]]))
     assert set(source.hessians(net, train, 16)) == set(collect_hessians(net, whole))
-    with pytest.raises(UserError, match=r"quant\.calibration\.batches=3"):
-        list(source.token_batches(train, 16, 0, 3))
+    three = [list(source.token_batches(train, 16, rank, 3)) for rank in (0, 1, 2)]
+    assert [len(part) for part in three] == [2, 1, 1]
+    dealt = [three[0][0], three[1][0], three[2][0], three[0][1]]
+    assert all(torch.equal(a, b) for a, b in zip(whole, dealt))
 
 
 def test_batches_of_one_rank_among_several(net, shards):
