@@ -8,7 +8,6 @@ function are known, where no name means something else at the new place, and whe
 from __future__ import annotations
 
 import ast
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from golf.submission.checks import without_docstring
 from golf.submission.interpret import Interpreter
 from golf.submission.pure import is_pure
 from golf.submission.values import Bound, FunctionFacts
-from golf.submission.walk import children, walk
+from golf.submission.walk import children, copied, walk
 
 SCOPES = (ast.FunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -203,9 +202,9 @@ class Inliner:
             plans = [self._arguments(site) for site in self.sites]
             if all(plan is not None and self._substitutable(expression, plan) for plan in plans):
                 if len(self.sites) == 1:  # the expression itself moves, with all that is known of it
-                    self.function.node.body = [ast.Return(copy.deepcopy(expression))]
+                    self.function.node.body = [ast.Return(copied(expression))]
                 for site, plan in zip(self.sites, plans):
-                    moved = expression if len(self.sites) == 1 else copy.deepcopy(expression)
+                    moved = expression if len(self.sites) == 1 else copied(expression)
                     self._replace(site, substituted(moved, plan or {}))
                 return True
         return len(self.sites) == 1 and self.function.kind == "plain" and self._statements(self.sites[0])
@@ -490,7 +489,7 @@ class Substituted(ast.NodeTransformer):
         if node.id in self.values:
             is_first = node.id not in self.used
             self.used.add(node.id)
-            return self.values[node.id] if is_first else copy.deepcopy(self.values[node.id])
+            return self.values[node.id] if is_first else copied(self.values[node.id])
         node.id = self.names.get(node.id, node.id)
         return node
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 
 def children(node: ast.AST) -> list[ast.AST]:
@@ -34,3 +35,17 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
                 elif isinstance(value, ast.AST) and value._fields:
                     below.append(value)
         level = below
+
+
+def copied(node: Any) -> Any:
+    """A node and everything below it anew.
+
+    Not `copy.deepcopy`: every tree shares the interpreter's one `Load`, on which python-minifier leaves a reference to
+    its own tree, which would be copied too, each time.
+    """
+    if isinstance(node, list):
+        return [copied(item) for item in node]
+    if not isinstance(node, ast.AST) or not node._fields:
+        return node
+    found = type(node)(**{name: copied(value) for name, value in ast.iter_fields(node)})
+    return ast.copy_location(found, node)

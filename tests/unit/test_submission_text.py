@@ -10,6 +10,7 @@ from golf.submission.pack import escaped, packed, unpacked
 from golf.submission.rename import renamed
 from golf.submission.stored import cache_folder, stored
 from golf.submission.types import without_types
+from golf.submission.walk import copied
 
 
 def test_what_is_not_touched_stays_as_it_was_written():
@@ -176,3 +177,13 @@ def test_without_a_cache_folder_nothing_is_lost(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert stored("test", "b", str.encode) == b"b"
+
+
+def test_copies_of_a_tree_share_what_every_tree_shares():
+    """python-minifier leaves a reference to its tree on the interpreter's one `Load`."""
+    node = ast.parse("f(x, *y)[1:]", mode="eval").body
+    again = copied(node)
+    assert ast.dump(again, include_attributes=True) == ast.dump(node, include_attributes=True)
+    assert again is not node
+    assert again.value.func is not node.value.func
+    assert again.value.func.ctx is node.value.func.ctx
