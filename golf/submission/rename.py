@@ -3,7 +3,8 @@
 One identifier becomes one other identifier wherever it occurs, so what belongs together stays together. Left alone is
 what somebody else may know by its name: members of everything that is imported, names in strings (`getattr`, keys of
 state dicts), keywords of calls to what is not the program's own, attributes of torch modules (they name the weights in
-the artifact), and fields of records that are read as a whole. Invariant: the program does the same.
+the artifact), fields of records that are read as a whole, classes whose names are read, keywords of partials where
+those are read, and every attribute where a name is put together at run time. Invariant: the program does the same.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import cache
 from itertools import count, product
 from string import ascii_letters
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from golf.submission.values import foreign_members, foreign_object
 from golf.submission.walk import walk
@@ -97,6 +98,13 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     callables = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} | set(classes)
     whole = bool(WHOLE_READS & {name for node in nodes for name in names_of(node)})
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    if read & {"__name__", "__qualname__"}:
+        found |= set(classes)
+    if "keywords" in read:  # of partials
+        found |= {k.arg for node in nodes if is_partial(node) for k in node.keywords if k.arg}
+    if any(is_made_name(node) for node in nodes):
+        found |= read | {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
     for node in nodes:
         if isinstance(node, ast.Call):
             found |= {k.arg for k in node.keywords if k.arg} if not is_own_call(node, callables) else set()
@@ -108,6 +116,18 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
             if is_torch_class(node, classes):
                 found |= {n.attr for n in walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
     return found
+
+
+def is_partial(node: ast.AST) -> TypeGuard[ast.Call]:
+    """partial(…)"""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "partial"
+
+
+def is_made_name(node: ast.AST) -> bool:
+    """getattr and the like of a name that is put together."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1):
+        return False
+    return node.func.id in ("getattr", "hasattr", "setattr") and isinstance(node.args[1], ast.BinOp | ast.JoinedStr)
 
 
 def is_own_call(node: ast.Call, callables: set[str]) -> bool:

@@ -187,3 +187,25 @@ def test_copies_of_a_tree_share_what_every_tree_shares():
     assert again is not node
     assert again.value.func is not node.value.func
     assert again.value.func.ctx is node.value.func.ctx
+
+
+def test_packing_keeps_names_that_the_program_reads():
+    """Of classes, of a partial's keywords, and of attributes whose names are put together."""
+    source = """
+from functools import partial
+
+
+class Rounded:
+    def __init__(self):
+        self.step_coarse, self.step_fine = 4, 1
+
+
+def scaled(value, factor, shift=0):
+    return value * factor + shift
+
+
+made, double = Rounded(), partial(scaled, factor=2, shift=1)
+for kind in ("coarse", "fine"):
+    print(type(made).__name__, getattr(made, "step_" + kind), double(3), sorted(double.keywords))
+"""
+    assert printed(unpacked(packed(source))) == printed(source)
