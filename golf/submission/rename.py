@@ -91,8 +91,11 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
             found.add(alias.asname or alias.name.partition(".")[0])
             source = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
             imported[alias.asname or alias.name] = source
+    named = {dotted(node, imported) for node in nodes if isinstance(node, ast.Attribute)}
     for path in {*ALWAYS_FOREIGN, *imported.values()}:
         found |= members(path)
+    for path in named:
+        found |= foreign_members(path) if isinstance(foreign_object(path), type) else set()
     for kind in (str, bytes, list, dict, set, tuple, int, float, memoryview, BaseException, type, property):
         found |= set(dir(kind))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -116,6 +119,14 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
             if is_torch_class(node, classes):
                 found |= {n.attr for n in walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
     return found
+
+
+def dotted(node: ast.expr, imported: dict[str, str]) -> str:
+    """The path of `nn.Linear`, as `torch.nn.Linear`; "" of what does not begin with an import."""
+    if isinstance(node, ast.Name):
+        return imported.get(node.id, "")
+    head = dotted(node.value, imported) if isinstance(node, ast.Attribute) else ""
+    return f"{head}.{node.attr}" if head and isinstance(node, ast.Attribute) else ""
 
 
 def is_partial(node: ast.AST) -> TypeGuard[ast.Call]:
@@ -159,5 +170,7 @@ def members(path: str) -> frozenset[str]:
     for name in list(names):
         item = vars(found).get(name) if isinstance(found, ModuleType) else None
         if issubclass(type(item), type):  # not isinstance, which makes deprecated things complain
-            names |= set(dir(item))
+            names |= (
+                set(dir(item)) | set(getattr(item, "__annotations__", {})) | set(getattr(item, "__constants__", ()))
+            )
     return frozenset(names)

@@ -209,3 +209,19 @@ for kind in ("coarse", "fine"):
     print(type(made).__name__, getattr(made, "step_" + kind), double(3), sorted(double.keywords))
 """
     assert printed(unpacked(packed(source))) == printed(source)
+
+
+def test_packing_keeps_attributes_of_what_others_made():
+    """`nn.Linear` sets `in_features` in its constructor; a parameter of the program has the same name."""
+    source = """
+from torch import nn
+
+
+def grown(in_features, times):
+    return in_features * times
+
+
+linear = nn.Linear(2, 3)
+print(grown(linear.in_features, 2), linear.out_features)
+"""
+    assert printed(unpacked(packed(source))) == printed(source)
