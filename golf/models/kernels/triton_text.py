@@ -43,8 +43,8 @@ def interpreted() -> bool:
 @lru_cache(maxsize=16)
 def kernel_from_text(name: str, text: str) -> Any:
     """The kernel `name` of a text that defines it, with `tl` (triton.language) at hand; launched as name[grid](…)."""
-    import triton
-    import triton.language as tl
+    import triton  # pyright: ignore[reportMissingImports]
+    import triton.language as tl  # pyright: ignore[reportMissingImports]
 
     file = f"<golf kernel {name}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
