@@ -108,7 +108,7 @@ def test_the_rest_is_left_as_it_was_written(tmp_path):
         text
         == '''
 
-# ---------------------------------------- golf.models.shapes
+# ----- golf.models.shapes
 # Shapes.
 
 SIDES = 4
