@@ -21,7 +21,8 @@ from golf.runs.command import parser as runs_parser
 
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/comparing.md", "docs/index.md", "docs/ladder.md"),
-    *("docs/challenge.md", "docs/budgets.md", "docs/extend.md", "docs/troubleshooting.md"),
+    *("docs/challenge.md", "docs/budgets.md", "docs/extend.md", "docs/troubleshooting.md", "docs/kernels.md"),
+    "docs/export.md",
 )
 SCRIPTS = ("train.py", "export.py", "evaluate.py")
 FOUND = [(name, words) for name in DOCUMENTS for words in commands(name)]
