@@ -26,7 +26,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "Optimizer, schedule, averaging": ("optim", "schedule", "average"),
     "Quantisation": ("qat", "quant", "codec"),
     "Data order": ("data/order",),
-    "Evaluation": ("eval", "ttt"),
+    "Evaluation": ("eval", "eval/tilt", "ttt"),
 }
 GAIN = re.compile(r"[;,(]\s*((?:with [^;()]*?)?(?:published|gain not isolated|-0\.\d+ (?:BPB|nats))[^;()]*?)(?=[;)]|$)")
 

@@ -25,7 +25,7 @@ try:
  import signal,resource as r
  signal.setitimer(signal.ITIMER_PROF,float(sys.argv[1]))
  r.setrlimit(r.RLIMIT_AS,(3<<30,3<<30))
-except Exception:pass
+except(ImportError,OSError,ValueError):pass
 sys.path.insert(0,sys.argv[3])
 from zpaq import decompress
 out=decompress(sys.stdin.buffer.read(),threads=1)

@@ -20,55 +20,8 @@ from golf.evaluation.tilt import NO_HINT, NgramHints
 from golf.evaluation.windows import WindowGrid, rank_share
 
 
-class Tilted:
-    """Windows as in `Sliding`; what the hints are made of as in `NgramHints`."""
-
-    name = "tilted"
-    rescoring = "forbid"
-    interleaved = False
-
-    def __init__(
-        self,
-        seq_len: int = 0,
-        stride: int = 64,
-        batch_tokens: int = 0,
-        max_tokens: int = 0,
-        max_documents: int = 0,
-        limit_seconds: float | None = None,
-        base_beta: float = 2.0,
-        agree_bonus: float = 0.1,
-        within_threshold: float = 0.25,
-        within_beta: float = 0.0,
-        word_threshold: float = 0.8,
-        word_beta: float = 0.0,
-        order_stride: int = 2,
-    ) -> None:
-        self.windowing = Sliding(seq_len, stride, "exact", batch_tokens, max_tokens, max_documents)
-        self.seq_len, self.stride, self.batch_tokens = seq_len, stride, batch_tokens
-        self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
-        thresholds = (within_threshold, within_beta, word_threshold, word_beta)
-        self.strengths = (base_beta, agree_bonus, *thresholds, order_stride)
-
-    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
-        seq_len = self.seq_len or train_seq_len
-        sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
-        return {
-            "sliding": Sliding(seq_len, self.stride, limit_seconds=self.limit_seconds),
-            self.name: Tilted(seq_len, self.stride, *sizes, *self.strengths),
-        }
-
-    def windows(self, num_tokens: int) -> WindowGrid:
-        return self.windowing.windows(num_tokens)
-
-    def run(self, session: Any) -> None:
-        """Score this rank's windows; the counts walk the stream from its beginning on every rank."""
-        batches: Any = rank_share(session.batches(self.windows(session.num_targets + 1)), session.rank, session.world)
-        session.expect(batches.num_targets)
-        session.score_distributions(batches, TiltingHints(session.vocabulary, session.model.vocab_size, self.strengths))
-
-
 class NgramTilt:
-    """The tilt alone, for test-time training along the stream (eval.tilt): what the hints are made of."""
+    """What the hints are made of: see `NgramHints`."""
 
     def __init__(
         self,
@@ -85,6 +38,46 @@ class NgramTilt:
 
     def hints_for(self, session: Any) -> TiltingHints:
         return TiltingHints(session.vocabulary, session.model.vocab_size, self.strengths)
+
+
+class Tilted:
+    """Windows as in `Sliding`, their distributions tilted; with test-time training `tilt` is a key of the ladder."""
+
+    name = "tilted"
+    rescoring = "forbid"
+    interleaved = False
+
+    def __init__(
+        self,
+        seq_len: int = 0,
+        stride: int = 64,
+        batch_tokens: int = 0,
+        max_tokens: int = 0,
+        max_documents: int = 0,
+        limit_seconds: float | None = None,
+        tilt: NgramTilt | None = None,
+    ) -> None:
+        self.windowing = Sliding(seq_len, stride, "exact", batch_tokens, max_tokens, max_documents)
+        self.seq_len, self.stride, self.batch_tokens = seq_len, stride, batch_tokens
+        self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
+        self.tilt = tilt or NgramTilt()
+
+    def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
+        seq_len = self.seq_len or train_seq_len
+        sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
+        return {
+            "sliding": Sliding(seq_len, self.stride, limit_seconds=self.limit_seconds),
+            self.name: Tilted(seq_len, self.stride, *sizes, self.tilt),
+        }
+
+    def windows(self, num_tokens: int) -> WindowGrid:
+        return self.windowing.windows(num_tokens)
+
+    def run(self, session: Any) -> None:
+        """Score this rank's windows; the counts walk the stream from its beginning on every rank."""
+        batches: Any = rank_share(session.batches(self.windows(session.num_targets + 1)), session.rank, session.world)
+        session.expect(batches.num_targets)
+        session.score_distributions(batches, self.tilt.hints_for(session))
 
 
 class TiltingHints:

@@ -11,20 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.compose import compose, conf_dir
+from golf.doctor.shrink import PARTS, SMALL_NUMEL, at_most
 
 TINY_MODEL = {"num_layers": 3, "width": 32, "num_heads": 4, "num_kv_heads": 2, "vocab_size": 64}
-TINY_SMALL_NUMEL = 300  # as 65,536 at full width: between the rows of scalars and the smallest matrix of a block
 TINY_DATA = {"tokens_per_step": 128, "seq_len": 16, "spans_per_step": 2}
-# Sizes of parts: at most these, whatever the option.
-AT_MOST = {
-    "bigram": {"buckets": 48, "columns": 8},
-    "embedding": {"rank": 12},
-    "gate": {"inputs": 12},
-    "initialise": {"smallest_side": 8},
-    "linear": {"group": 32},
-    "rope": {"dims": 4},
-    "values": {"columns": 8},
-}
 
 
 def options(group: str) -> list[str]:
@@ -48,10 +38,8 @@ def shrunk(config: dict[str, Any], layers: int | None = 3) -> dict[str, Any]:
     model = config["model"]
     had = model["num_layers"]
     model.update(TINY_MODEL, num_layers=layers or had, compute_dtype="float32")
-    for part, limits in AT_MOST.items():
-        for key, limit in limits.items():
-            if isinstance((model.get(part) or {}).get(key), int):
-                model[part][key] = min(model[part][key], limit)
+    for part, limits in PARTS.items():
+        at_most(model.get(part), limits)
     shrink_depth(model, had)
     for key in TINY_MODEL:
         config["data"].pop(key, None)
@@ -79,11 +67,11 @@ def shrink_quantisation(quant: dict[str, Any]) -> None:
     For tests of single recipes: grids of options keep matrices this small as floats, which is what they can afford.
     """
     if quant.get("small_numel"):
-        quant["small_numel"] = TINY_SMALL_NUMEL
+        quant["small_numel"] = SMALL_NUMEL
     if quant.get("prune"):
-        quant["prune"]["above"] = TINY_SMALL_NUMEL
+        quant["prune"]["above"] = SMALL_NUMEL
     if isinstance(quant.get("matrix"), dict) and "group_size" in quant["matrix"]:
-        quant["matrix"]["group_size"] = AT_MOST["linear"]["group"]
+        quant["matrix"]["group_size"] = PARTS["linear"]["group"]
     small = {"batches": 2, "rows": 2, "sequences": 2}
     calibration = quant.get("calibration") or {}
     calibration.update({key: value for key, value in small.items() if key in calibration})

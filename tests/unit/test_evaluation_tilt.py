@@ -99,7 +99,9 @@ class Unigram(nn.Module):
 def tilted(stream, **options):
     table = ByteTable(np.ones(VOCAB, np.int16), np.arange(VOCAB) % 9 >= 4, np.arange(VOCAB) == 1)
     tokens = np.array(stream, np.uint16)
-    results = evaluate_plan(Unigram(), tokens, table, Tilted(34, 8, batch_tokens=100, **options), 34, bos_id=1)
+    results = evaluate_plan(
+        Unigram(), tokens, table, Tilted(34, 8, batch_tokens=100, tilt=NgramTilt(**options)), 34, bos_id=1
+    )
     return results["sliding"], results["tilted"], table, tokens
 
 
@@ -185,7 +187,7 @@ def test_a_target_that_was_shown_is_not_scored(stream):
     class Backwards(Tilted):
         def run(self, session):
             batches = list(session.batches(self.windows(session.num_targets + 1)))[::-1]
-            session.score_distributions(batches, TiltingHints(None, VOCAB, self.strengths))
+            session.score_distributions(batches, TiltingHints(None, VOCAB, self.tilt.strengths))
 
     tokens, table = np.array(stream, np.uint16), uniform_byte_table(VOCAB)
     with pytest.raises(LedgerError, match="is scored after its token was shown"):
