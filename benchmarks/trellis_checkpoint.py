@@ -43,6 +43,7 @@ from golf.quant.gptq import Gptq
 from golf.quant.hessian import collect_hessians
 from golf.quant.plan import QuantPlan
 from golf.quant.trellis import TrellisQuantiser
+from golf.quant.trellis_columns import TrellisColumns
 from golf.quant.trellis_ldlq import TrellisLdlq
 
 FACTORS = (9.0, 12.85, 18.0, 25.0, 34.0)
@@ -52,6 +53,7 @@ QUANTISERS = {
     "tcq_8": lambda factor: TrellisQuantiser(8, factor),
     "tcq_32": lambda factor: TrellisQuantiser(32, factor),
     "tcq_32_ldlq": lambda factor: TrellisLdlq(32, factor),
+    "tcq_32_columns": lambda factor: TrellisColumns(32, factor),
 }
 REFERENCE = ("int6_sdclip", "brotli", 12.85)
 NNCODEC_QPS = (-32, -30, -28, -26, -24, -22, -20, -18)

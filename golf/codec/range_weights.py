@@ -38,13 +38,13 @@ def lanes_for(rows: int, columns: int) -> int:
     return max(1, min(rows // 16, LANES_MOST, round(symbols / (16_384 if symbols < 2**22 else 8_192))))
 
 
-def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, int], list[int]]:
-    """Indices of the tensors that are coded as weights, by (columns, states of their trellis), in order."""
-    members: dict[tuple[int, int], list[int]] = {}
+def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, ...], list[int]]:
+    """Indices of the tensors that are coded as weights, by (columns, trellis states, rows of a walk), in order."""
+    members: dict[tuple[int, ...], list[int]] = {}
     for index, (shape, spec) in enumerate(zip(shapes, specs)):
         if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8 and shape[-1] >= 16:
-            walk = walk_of_spec(spec)
-            members.setdefault((shape[-1], 0 if walk is None else len(walk)), []).append(index)
+            walk, walk_rows = walk_of_spec(spec)
+            members.setdefault((shape[-1], 0 if walk is None else len(walk), walk_rows), []).append(index)
     return members
 
 
@@ -65,7 +65,7 @@ def row_weight(codes_RC: np.ndarray) -> int:
 
 def family_of(
     shapes: Sequence[tuple[int, ...]],
-    walk: np.ndarray | None,
+    spec: Any,
     settings: Sequence[Sequence[Any]],
     vectors: Mapping[int, Sequence[np.ndarray]],
 ) -> WeightFamily:
@@ -82,14 +82,22 @@ def family_of(
     # Predictions serve rows with small scales no less than others: rows weigh as their squares in units of the weights.
     logs = vectors.get(total, [np.zeros(total)] * 2)[1]
     importance = np.rint(rough_exp2((-logs / 1024).clip(-4.0, 4.0)) * 16.0) / 16.0
+    walk, walk_rows = walk_of_spec(spec)
+    lanes, starts = lanes_for(total, columns), None
+    if walk_rows:
+        starts = np.concatenate(
+            [np.arange(0, each, walk_rows) + end - each for each, end in zip(rows, np.cumsum(rows))]
+        )
+        lanes = min(lanes, len(starts))
     return WeightFamily(
         rows,
         np.array(squares),
         np.stack(priors, axis=1),
         np.array(prior_rows),
         importance,
-        lanes_for(total, columns),
+        lanes,
         walk,
+        starts,
     )
 
 
@@ -107,7 +115,7 @@ def encode_matrices(
     peak = max((int(np.abs(arrays[i].astype(np.int16)).max()) for found in members.values() for i in found), default=0)
     tables, vectors, recorder = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known), RansRecorder()
     head, tail, lanes = struct.pack("<B", peak), b"", 0
-    for (columns, _), indices in members.items():
+    for (columns, *_), indices in members.items():
         settings, parts = [], []
         for index in indices:
             codes = arrays[index].reshape(-1, columns)
@@ -116,7 +124,7 @@ def encode_matrices(
             settings.append((square, *fit_columns(codes, vectors.get(columns, ()))))
             head += struct.pack("<" + MATRIX_LAYOUT, *settings[-1])
         codes = np.concatenate(parts)
-        family = family_of([shapes[i] for i in indices], walk_of_spec(specs[indices[0]]), settings, vectors)
+        family = family_of([shapes[i] for i in indices], specs[indices[0]], settings, vectors)
         choices = [(0, row_weight(codes))]
         if 0 < predict_rows * columns <= len(codes) and columns <= PREDICTED_COLUMNS_MOST:
             choices += [(ridge, weight) for weight in PREDICTED_ROW_WEIGHTS]
@@ -147,16 +155,16 @@ def decode_matrices(
     settings = iter(zip(*[iter(numbers)] * MATRIX_NUMBERS))
     tables, vectors = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known)
     families = []
-    for (columns, _), indices in members.items():
+    for (columns, *_), indices in members.items():
         found = [next(settings) for _ in indices]
-        family = family_of([shapes[i] for i in indices], walk_of_spec(specs[indices[0]]), found, vectors)
+        family = family_of([shapes[i] for i in indices], specs[indices[0]], found, vectors)
         family.ridge, family.row_weight = next(chosen), next(chosen)
         if family.ridge and not sum(family.rows) >= columns <= PREDICTED_COLUMNS_MOST:
             raise damaged_stream("range", "a prediction that no encoder makes")
         families.append(family)
     decoder = RansDecoder(data[start:], max((family.lanes for family in families), default=0))
     out = {}
-    for family, ((columns, _), indices) in zip(families, members.items()):
+    for family, ((columns, *_), indices) in zip(families, members.items()):
         values = np.zeros((sum(family.rows), columns))
         code_family(family, tables, decoder, values)
         ends = np.cumsum([prod(shapes[index][:-1]) for index in indices])[:-1]

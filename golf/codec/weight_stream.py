@@ -10,6 +10,8 @@ gamma: the column's mean square so far, begun at a prior (golf/codec/column_prio
 scale is learned from its beginning, with the weight of A codes. With - the row's squares are known to add up (scales
 that are multiples of the row's deviation: A is the number of columns, and some more for the error of rounding), so
 that what is left for its end is known ever better: 1.6 bits a row.
+Codes of a trellis are centred by its state. Walks along the rows hand it from column to column; walks down the columns
+(`starts`) from row to row, and lanes begin where walks do.
 Invariant: encoder and decoder run the same loop; they differ only in where a step's symbols come from. Sums are of
 multiples of 2^-16 and so exact, in any order.
 """
@@ -23,6 +25,7 @@ from golf.codec.rans import RansDecoder, RansRecorder
 from golf.codec.weight_model import CENTRES, AdaptiveTables, square_bins
 
 FIXED_ONE = 2.0**16
+COLUMNS_TOGETHER = 16
 
 
 @dataclass
@@ -36,6 +39,7 @@ class WeightFamily:
         prior_rows: how many rows that is worth, for each matrix.
         row_importance: weight of each row in the prediction of columns.
         walk: next state of a trellis by [state, parity of the code]; codes in odd states are centred half a code lower.
+        starts: rows where walks down the columns begin, which lanes begin at too; none: walks go along the rows.
         row_weight: A where positive, the excess of A over the number of columns where negative.
         ridge: rows of zeros that the prediction of columns starts from; 0: no prediction.
     """
@@ -47,6 +51,7 @@ class WeightFamily:
     row_importance: np.ndarray
     lanes: int
     walk: np.ndarray | None
+    starts: np.ndarray | None = None
     row_weight: int = 1
     ridge: int = 0
 
@@ -64,11 +69,15 @@ def code_family(
     sign_of_row, excess = (1, 0) if family.row_weight > 0 else (-1, -family.row_weight)
     total = columns + excess if excess else family.row_weight
     pool_of_row = np.repeat(np.arange(len(family.rows)), family.rows)
-    first = np.arange(family.lanes + 1) * len(values) // family.lanes
+    starts = np.arange(len(values)) if family.starts is None else family.starts
+    along = 1 if family.starts is None else 0
+    first = np.append(starts, len(values))[np.arange(family.lanes + 1) * len(starts) // family.lanes]
     order = np.argsort(first[:-1] - first[1:], kind="stable")
     sums = family.prior_rows * family.priors_CP * squares
     weights = family.prior_rows.astype(np.float64)
     predictor = ColumnPredictor(columns, family.ridge, reach / 3) if family.ridge else None
+    begins = np.isin(np.arange(len(values)), starts)
+    states_CL = np.zeros((columns + along, family.lanes), dtype=np.int64)
     for turn in range(int((first[1:] - first[:-1]).max())):
         rows = first[order] + turn
         rows = rows[rows < first[order + 1]]
@@ -83,33 +92,40 @@ def code_family(
         spent_CL = spent[:, pool]
         left = total * squares[pool]
         least = excess * squares[pool] * 0.5
-        share_CL = gamma_CL / (left + sign_of_row * (spent_CL.cumsum(axis=0) - spent_CL)).clip(1 / FIXED_ONE)
+        # Where walks go down the columns and nothing is predicted from within a row, columns of a row are independent
+        # but for what is left of its squares: a block of them is looked at together.
+        width = 1 if predictor or family.starts is None else COLUMNS_TOGETHER
+        spent_before = (spent_CL.cumsum(axis=0) - spent_CL)[np.arange(columns) // width * width]
+        share_CL = gamma_CL / (left + sign_of_row * spent_before).clip(1 / FIXED_ONE)
         values_CL = values[rows].T.copy()
         seen_CL, squares_CL = np.zeros(values_CL.shape), np.zeros(values_CL.shape)
-        states = whole = centre = np.zeros(len(rows), dtype=np.int64)
+        whole = centre = np.zeros(len(rows), dtype=np.int64)
         sign = 1
-        for column in range(columns):
-            table = square_bins(np.maximum(left, least) * share_CL[column]) * CENTRES
+        states_CL = states_CL[:, : len(rows)] * ~begins[rows]
+        for column in range(0, columns, width):
+            block, following = slice(column, column + width), slice(column + along, column + along + width)
+            parity = states_CL[block] & 1
+            table = square_bins(np.maximum(left, least) * share_CL[block]) * CENTRES
             if predictor or walk is not None:
                 centre = predictor.centres(seen_CL, column) if predictor else 0.0
                 if walk is not None:
-                    centre = (centre - (states & 1)) * 0.5
+                    centre = (centre - parity) * 0.5
                 whole = np.rint(centre)
                 quarter = np.rint((centre - whole) * 4.0)
                 sign = np.where(quarter < 0, -1.0, 1.0)
                 table += (quarter * sign).astype(np.int64)
-            symbols = ((values_CL[column] - whole) * sign).astype(np.int64) + reach
-            symbols = coder.code(tables.cumulative, table, symbols)
-            values_CL[column] = value = (symbols - reach) * sign + whole
+            symbols = ((values_CL[block] - whole) * sign).astype(np.int64) + reach
+            symbols = np.stack([coder.code(tables.cumulative, *each) for each in zip(table, symbols)])
+            values_CL[block] = value = (symbols - reach) * sign + whole
             square = (value - centre) * (value - centre)
-            tables.update(table, symbols)
+            tables.update(table.reshape(-1), symbols.reshape(-1))
             if walk is not None:
-                seen_CL[column] = 2 * value + (states & 1)
-                states = walk[states, value.astype(np.int64) & 1]
+                seen_CL[block] = 2 * value + parity
+                states_CL[following] = walk[states_CL[block], value.astype(np.int64) & 1]
             else:
-                seen_CL[column] = value
-            squares_CL[column] = square = to_fixed(square)
-            left += sign_of_row * (value * value if predictor and excess else square)
+                seen_CL[block] = value
+            squares_CL[block] = square = to_fixed(square)
+            left += sign_of_row * (value * value if predictor and excess else square).sum(axis=0)
         values[rows] = values_CL.T
         if predictor:
             predictor.learn(seen_CL, family.row_importance[rows])

@@ -12,7 +12,7 @@ grows tenfold twice, then the matrix is rounded to nearest, and `notes` says so.
 Legend: N matrices, K candidates of scales, R rows, C columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -82,10 +82,18 @@ def factor_hessian(
     return None
 
 
-def solve_codes(
-    weight_NRC: Tensor, upper_NCC: Tensor, scale_NR: Tensor, code_min: int, code_max: int, block: int = 128
+def solve_columns(
+    weight_NRC: Tensor,
+    upper_NCC: Tensor,
+    scale_NR: Tensor,
+    nearest: Callable[[Tensor, Tensor, int], Tensor],
+    block: int = 128,
 ) -> Tensor:
-    """Codes [N, R, C] as float32; columns in the order of U. Scales of zero give codes of zero, as do zeros."""
+    """Codes [N, R, C] as float32, times `scale_NR` close to the weights; columns in the order of U.
+
+    Args:
+        nearest: codes [N, R] of a column [N, R], in units of the scales, given where it has to be zero, and its number.
+    """
     rest_NCR = weight_NRC.transpose(1, 2).contiguous().clone()  # columns are contiguous
     zero_NCR = rest_NCR == 0
     codes_NCR = torch.empty_like(rest_NCR)
@@ -97,8 +105,8 @@ def solve_codes(
         for j in range(end - start):
             here = start + j
             column_NR = block_NBR[:, j]
-            code_NR = torch.round(column_NR / divisor_NR).clamp_(code_min, code_max)
-            codes_NCR[:, here] = code_NR.masked_fill_(zero_NCR[:, here], 0.0)
+            code_NR = nearest(column_NR / divisor_NR, zero_NCR[:, here], here)
+            codes_NCR[:, here] = code_NR
             error_NR = (column_NR - code_NR * scale_NR) / upper_NCC[:, here, here, None]
             errors_NBR[:, j] = error_NR
             if here + 1 < end:
@@ -107,6 +115,17 @@ def solve_codes(
         if end < columns:
             rest_NCR[:, end:].baddbmm_(upper_NCC[:, start:end, end:].transpose(1, 2), errors_NBR, alpha=-1.0)
     return codes_NCR.transpose(1, 2)
+
+
+def solve_codes(
+    weight_NRC: Tensor, upper_NCC: Tensor, scale_NR: Tensor, code_min: int, code_max: int, block: int = 128
+) -> Tensor:
+    """Codes [N, R, C] rounded to nearest, within a range. Scales of zero give codes of zero, as do zeros."""
+
+    def nearest(column_NR: Tensor, zero_NR: Tensor, _column: int) -> Tensor:
+        return torch.round(column_NR).clamp_(code_min, code_max).masked_fill_(zero_NR, 0.0)
+
+    return solve_columns(weight_NRC, upper_NCC, scale_NR, nearest, block)
 
 
 class Gptq:

@@ -7,11 +7,12 @@ values), the code's parity leads to the next state. A row's codes are those with
 
 found by the Viterbi algorithm (golf/quant/trellis_search.py). So the values are as dense as with twice the codes, at
 the rate of the codes: 0.1 to 0.2 bit per weight less than rounding at equal error. Every row starts in state 0.
+Walks may also go down the columns, `walk_rows` rows each (golf/quant/trellis_columns.py).
 Invariant: decoding is a walk through golf/quant/trellis_states.py; no search, nothing else is stored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from golf.errors import UserError
 from golf.quant.rtn import FLOAT_DTYPES, float_dtype_name
 from golf.quant.trellis_search import VALUE_MAX, TrellisSearch, value_bits
-from golf.quant.trellis_states import TRELLISES, UNGERBOECK_CODES, next_states
+from golf.quant.trellis_states import TRELLISES, UNGERBOECK_CODES, next_states, walk_of_spec
 
 ROWS_TIMES_STATES = 65_536
 WEIGHTS_PER_PASS = 1 << 20
@@ -32,13 +33,17 @@ CHOICES_PER_PASS = 1 << 32  # bytes of choices that a pass on an accelerator may
 
 @dataclass(frozen=True)
 class TrellisTensor:
-    """Codes [.., R, C] int8 and scales [.., R] of a matrix or a stack of matrices, quantised along its rows."""
+    """Codes [.., R, C] int8 and scales [.., R] of a matrix or a stack of matrices.
+
+    walk_rows: rows that a walk goes down a column before the next one begins; 0: walks go along the rows.
+    """
 
     codes: Tensor
     scales: Tensor
     states: int
     original_dtype: str
     trellis: str = "ungerboeck"
+    walk_rows: int = 0
 
     kind: ClassVar[str] = "trellis"
 
@@ -46,41 +51,45 @@ class TrellisTensor:
         return {"codes": self.codes, "scales": self.scales}
 
     def meta(self) -> dict[str, Any]:
-        return {"states": self.states, "dtype": self.original_dtype, "trellis": self.trellis}
+        down = {"walk_rows": self.walk_rows} if self.walk_rows else {}
+        return {"states": self.states, "dtype": self.original_dtype, "trellis": self.trellis, **down}
 
     @classmethod
     def from_parts(cls, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> "TrellisTensor":
-        if set(meta) != {"states", "dtype", "trellis"} or set(parts) != {"codes", "scales"}:
+        if set(meta) - {"walk_rows"} != {"states", "dtype", "trellis"} or set(parts) != {"codes", "scales"}:
             raise ValueError("not a trellis tensor")
         codes, scales = parts["codes"], parts["scales"]
         if type(meta["states"]) is not int or meta["states"] not in TRELLISES.get(meta["trellis"], ()):
             raise ValueError("no such trellis")
+        _, walk_rows = walk_of_spec((cls.kind, meta))
         if meta["dtype"] not in FLOAT_DTYPES or codes.dtype != torch.int8 or not scales.dtype.is_floating_point:
             raise ValueError("codes and scales do not belong together")
         if codes.ndim not in (2, 3) or scales.shape != codes.shape[:-1]:
             raise ValueError("codes and scales do not belong together")
-        return cls(codes, scales, meta["states"], meta["dtype"], meta["trellis"])
+        return cls(codes, scales, meta["states"], meta["dtype"], meta["trellis"], walk_rows)
 
     def cpu(self) -> "TrellisTensor":
         """The same, on the CPU."""
-        return TrellisTensor(self.codes.cpu(), self.scales.cpu(), self.states, self.original_dtype, self.trellis)
+        return replace(self, codes=self.codes.cpu(), scales=self.scales.cpu())
 
     def dequantise(self) -> Tensor:
-        values = trellis_values(self.codes, self.states, self.trellis).float() * self.scales.float()[..., None]
-        return values.to(FLOAT_DTYPES[self.original_dtype])
+        values = trellis_values(self.codes, self.states, self.trellis, self.walk_rows).float()
+        return (values * self.scales.float()[..., None]).to(FLOAT_DTYPES[self.original_dtype])
 
 
-def trellis_values(codes: Tensor, states: int, trellis: str = "ungerboeck") -> Tensor:
-    """The integers v of codes [.., C], int16, by a walk from state 0."""
-    columns = codes.shape[-1]
-    by_column = codes.reshape(prod(codes.shape[:-1]), columns).t().to(torch.int16)
+def trellis_values(codes: Tensor, states: int, trellis: str = "ungerboeck", walk_rows: int = 0) -> Tensor:
+    """The integers v of codes [.., R, C], int16, by walks from state 0 along the rows or down the columns."""
+    along = codes.ndim - 1 if walk_rows == 0 else codes.ndim - 2
+    codes_SX = codes.movedim(along, 0).to(torch.int16)
     table = torch.from_numpy(next_states(states, trellis)).reshape(-1).to(codes.device)
-    state = torch.zeros(by_column.shape[1], dtype=torch.int64, device=codes.device)
-    values = torch.empty_like(by_column)
-    for column in range(columns):
-        values[column] = 2 * by_column[column] + (state & 1).to(torch.int16)
-        state = table[2 * state + (by_column[column] & 1)]
-    return values.t().reshape(codes.shape)
+    values_SX = torch.empty_like(codes_SX)
+    state_X = torch.zeros(codes_SX.shape[1:], dtype=torch.int64, device=codes.device)
+    for step, code_X in enumerate(codes_SX):
+        if walk_rows and step % walk_rows == 0:
+            state_X.zero_()
+        values_SX[step] = 2 * code_X + (state_X & 1).to(torch.int16)
+        state_X = table[2 * state_X + (code_X & 1)]
+    return values_SX.movedim(0, along)
 
 
 class TrellisQuantiser:
@@ -130,9 +139,9 @@ class TrellisQuantiser:
         peak = x_RC.abs().amax(dim=-1) / (VALUE_MAX - 10)
         return torch.maximum(self.factor / 62.0 * spread, peak).clamp_min(2.0**-14).to(torch.float16).float()
 
-    def rates(self, x_RC: Tensor, importance_RC: Tensor | None = None) -> Tensor:
-        """Bits of each value, learned from a sample of scaled rows: search, count, search again."""
-        every = max(1, len(x_RC) // RATE_SAMPLE_ROWS)
+    def rates(self, x_RC: Tensor, importance_RC: Tensor | None = None, rows: int = RATE_SAMPLE_ROWS) -> Tensor:
+        """Bits of each value, learned from a sample of so many scaled rows: search, count, search again."""
+        every = max(1, len(x_RC) // rows)
         sample, importance = x_RC[::every], None if importance_RC is None else importance_RC[::every]
         bits = value_bits(torch.round(sample).clamp(-250, 250))
         for _ in range(RATE_ROUNDS):
@@ -151,14 +160,16 @@ class TrellisQuantiser:
         pieces = x_RC.split(self.rows_together(x_RC.shape[1], x_RC.device))
         return torch.cat([self.search.rows(piece, bits, None, pruned_places(piece)) for piece in pieces])
 
-    def stored(self, values_RC: Tensor, scale_R: Tensor, weights: Sequence[Tensor]) -> list[TrellisTensor]:
-        """What a plan keeps of matrices whose rows were quantised one after the other."""
+    def stored(
+        self, values_RC: Tensor, scale_R: Tensor, weights: Sequence[Tensor], walk_rows: int = 0
+    ) -> list[TrellisTensor]:
+        """What a plan keeps of matrices whose rows come one after the other."""
         shape = (len(weights), *weights[0].shape)
         codes = ((values_RC - (values_RC & 1)) // 2).to(torch.int8).reshape(shape).cpu()
         scales = scale_R.to(torch.float16).reshape(shape[:-1]).cpu()
         dtype = float_dtype_name(weights[0].dtype)
         return [
-            TrellisTensor(code.clone(), scale.clone(), self.states, dtype, self.trellis)
+            TrellisTensor(code.clone(), scale.clone(), self.states, dtype, self.trellis, walk_rows)
             for code, scale in zip(codes, scales)
         ]
 

@@ -9,24 +9,23 @@ the columns W decided so far, in units of the row's step, and "rest" the columns
 The trellis runs along the columns, all rows in parallel; after each block its best walk so far says what e is. Where a
 later block changes the walk's last `revised` columns, the difference is fed back too.
 A weight that is exactly zero (pruned) keeps value 0 and hands on what it was to make up for.
-Invariant: a Hessian that is a multiple of the identity gives the codes of the plain search. A matrix without a usable
-Hessian is quantised without feedback, and `notes` says so.
+Invariant: a Hessian that is a multiple of the identity gives the codes of the plain search.
 Legend: N matrices, R rows, C columns, B columns of a block, W columns whose errors are fed back.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.quant.gptq import HessianFactor, factor_hessian
-from golf.quant.trellis import TrellisQuantiser, TrellisTensor, best_scales, pruned_places, stacked_matrices
+from golf.quant.gptq import HessianFactor
+from golf.quant.trellis import TrellisTensor, best_scales, pruned_places, stacked_matrices
+from golf.quant.trellis_feedback import TrellisWithFeedback
 from golf.quant.trellis_search import Survivors
 
 
-class TrellisLdlq(TrellisQuantiser):
+class TrellisLdlq(TrellisWithFeedback):
     """A treatment of a quantisation plan that wants Hessians.
 
     Args:
@@ -34,8 +33,6 @@ class TrellisLdlq(TrellisQuantiser):
         damping: share of the mean diagonal that is added to a Hessian's diagonal.
         block: columns between two feedbacks. revised: columns before a block whose change is fed back.
     """
-
-    wants_hessian = True
 
     def __init__(
         self,
@@ -47,62 +44,10 @@ class TrellisLdlq(TrellisQuantiser):
         block: int = 16,
         revised: int = 48,
     ) -> None:
-        super().__init__(states, factor, rate_weight, trellis)
-        if not damping > 0 or block < 1 or revised < 0:
-            raise UserError(
-                f"damping={damping}, block={block}, revised={revised}: type damping=0.01 block=16 revised=48"
-            )
-        self.damping, self.block, self.revised = damping, block, revised
-        self.notes: list[str] = []
-
-    def together(self, shape: tuple[int, ...], device: str) -> int:
-        """How many matrices of a shape `solved` gets at a time: a job for one rank and one core."""
-        return max(1, self.rows_together(shape[-1], torch.device(device)) // max(1, shape[0]))
-
-    def convert_many(
-        self, names: Sequence[str], weights: Sequence[Tensor], calibrations: Sequence[Any]
-    ) -> list[TrellisTensor]:
-        """Matrices of one shape together; `notes` gets what had to be done otherwise than asked."""
-        found, notes = self.solved(names, weights, calibrations)
-        self.notes += notes
-        return found
-
-    def solved(
-        self, names: Sequence[str], weights: Sequence[Tensor], calibrations: Sequence[Any]
-    ) -> tuple[list[TrellisTensor], list[str]]:
-        """Matrices of one shape, on the device of their Hessians, and the notes; changes nothing in this object."""
-        notes: list[str] = []
-        known: dict[int, HessianFactor | None] = {}
-        plain: list[int] = []
-        solvable: list[tuple[int, HessianFactor]] = []
-        for index, (name, weight, hessian) in enumerate(zip(names, weights, calibrations)):
-            factor = None
-            if hessian is not None and weight.ndim == 2:
-                if len(hessian) != weight.shape[1]:
-                    raise UserError(
-                        f"the Hessian of '{name}' is for {len(hessian)} columns, not {weight.shape[1]}: calibrate again"
-                    )
-                if id(hessian) not in known:
-                    known[id(hessian)] = factor_hessian(hessian, self.damping, act_order=False)
-                factor = known[id(hessian)]
-            if factor is None:
-                what = "has no Hessian" if hessian is None else "has a Hessian that is not positive definite"
-                notes.append(f"{name}: {what}: trellis without error feedback")
-                plain.append(index)
-                continue
-            if factor.growth > 1:
-                notes.append(f"{name}: its Hessian needed {factor.growth:g} times the damping")
-            solvable.append((index, factor))
-        stored: dict[int, TrellisTensor] = {}
-        if plain:
-            chosen = [names[i] for i in plain], [weights[i] for i in plain]
-            stored |= zip(plain, super().convert_many(*chosen, [None] * len(plain)))
-        if solvable:
-            indices = [index for index, _ in solvable]
-            chosen = [names[i] for i in indices], [weights[i] for i in indices]
-            found = self.solve(*chosen, [calibrations[i] for i in indices], [factor for _, factor in solvable])
-            stored |= zip(indices, found)
-        return [stored[index] for index in range(len(names))], notes
+        super().__init__(states, factor, rate_weight, trellis, damping)
+        if block < 1 or revised < 0:
+            raise UserError(f"block={block}, revised={revised}: type block=16 revised=48")
+        self.block, self.revised = block, revised
 
     def solve(
         self,

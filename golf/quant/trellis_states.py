@@ -54,7 +54,12 @@ def next_states(states: int, trellis: str = "ungerboeck") -> np.ndarray:
     return table
 
 
-def walk_of_spec(spec: Any) -> np.ndarray | None:
-    """The state table of a stored tensor's [kind, meta], or None where its codes are not a trellis's."""
+def walk_of_spec(spec: Any) -> tuple[np.ndarray | None, int]:
+    """The state table of a stored tensor's [kind, meta], or None where it has no trellis, and its walk_rows."""
     kind, meta = spec
-    return next_states(meta["states"], meta.get("trellis", "ungerboeck")) if kind == TRELLIS_KIND else None
+    if kind != TRELLIS_KIND:
+        return None, 0
+    walk_rows = meta.get("walk_rows", 0)
+    if type(walk_rows) is not int or walk_rows < 0:
+        raise ValueError("no such walk")
+    return next_states(meta["states"], meta.get("trellis", "ungerboeck")), walk_rows

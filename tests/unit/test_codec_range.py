@@ -30,6 +30,7 @@ from golf.quant.state import QuantisedState
 
 SHAPES = ((), (0,), (1,), (7,), (0, 3), (3, 0), (1, 1), (8, 128), (37, 61), (3, 16, 32), (2, 0, 4), (520, 2), (2, 600))
 FILLS = ("normal", "zeros", "zero rows", "extremes", "shared direction", "one value")
+WALKS = tuple(("trellis", {"states": states, "walk_rows": rows}) for states, rows in ((4, 0), (64, 0), (32, 24)))
 DTYPES = ("int8", "uint8", "float16", "bfloat16", "float32", "int64", "bool")
 
 
@@ -59,11 +60,13 @@ def group_of(tensors, dtype, spec=("codes", {})):
     st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(FILLS)), max_size=4),
     st.sampled_from(DTYPES),
     st.sampled_from(["range", "grouped_brotli"]),
-    st.sampled_from([0, 4, 64]),
+    st.sampled_from(
+        [("codes", {}), *(("trellis", {"states": n, "walk_rows": r}) for n, r in ((4, 0), (64, 0), (32, 24)))]
+    ),
 )
-def test_decode_parts_undoes_encode_parts(entries, dtype, name, states):
+def test_decode_parts_undoes_encode_parts(entries, dtype, name, spec):
     tensors = [codes(shape, fill, seed).to(getattr(torch, dtype)) for seed, (shape, fill) in enumerate(entries)]
-    group = group_of(tensors, dtype, ("trellis", {"states": states}) if states else ("codes", {}))
+    group = group_of(tensors, dtype, spec)
     codec = codec_named(name)
     packed = codec.encode_parts(group, tensors)
     assert codec.encode_parts(group, tensors) == packed

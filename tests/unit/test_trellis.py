@@ -142,8 +142,10 @@ def test_what_cannot_be_done_is_said():
         {"states": True, "dtype": "float32", "trellis": "least_error"},
         {"states": 4, "dtype": "int8", "trellis": "least_error"},
         {"states": 4, "dtype": "float32", "trellis": "best"},
+        {"states": 4, "dtype": "float32", "trellis": "least_error", "walk_rows": -8},
+        {"states": 4, "dtype": "float32", "trellis": "least_error", "walk_rows": 8.0},
     ):
-        with pytest.raises(ValueError, match=r"trellis|together"):
+        with pytest.raises(ValueError, match=r"trellis|together|no such walk"):
             TrellisTensor.from_parts(meta, stored.parts())
     with pytest.raises(ValueError, match="together"):
         TrellisTensor.from_parts(stored.meta(), {"codes": stored.codes, "scales": stored.scales[:2]})
