@@ -4,11 +4,12 @@
     python benchmarks/codecs.py --synthetic
 
 Matrices are quantised to 6-bit SDClip rows (factor 12.85; tables as 8-bit rows, factor 20) and packed with every codec;
-then with trellises whose factor is chosen so that the mean squared error of the matrices, each relative to its
-variance, is the same. Sizes are of whole artifacts without network config and tokenizer. `code_bytes`: the modules of
-golf that only this codec needs (encoder and decoder), minified by python-minifier, in LZMA; the libraries of brotli and
-zpaq count nothing. --synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9
-million) with `range` on two threads. Every measurement runs in a process of its own, whose peak memory it reports.
+then with trellises (along the rows, down the columns with an identity Hessian) whose factor is chosen so that the mean
+squared error of the matrices, each relative to its variance, is the same. Sizes are of whole artifacts without network
+config and tokenizer. `code_bytes`: the modules of golf that only this codec needs, minified by python-minifier, in
+LZMA; `decoder_bytes`: the same without what only its encoder needs; the libraries of brotli and zpaq count nothing.
+--synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9 million) with `range`
+on two threads. Every measurement runs in a process of its own, whose peak memory it reports.
 Writes benchmarks/results/codecs.json.
 """
 
@@ -33,10 +34,11 @@ from golf.codec.catalogue import codec_named
 from golf.quant.plan import QuantPlan
 from golf.quant.state import same_state
 from golf.quant.trellis import TrellisQuantiser
+from golf.quant.trellis_columns import TrellisColumns
 
 ROOT = Path(__file__).resolve().parent.parent
 CODECS = ("none", "zlib", "lzma", "zstd", "brotli", "grouped_brotli", "zpaq", "grouped_zpaq", "range")
-TRELLISES = {"tcq_32": 32}
+TRELLISES = {"tcq_32": TrellisQuantiser, "tcq_32_columns": TrellisColumns}
 SYNTHETIC_LAYERS = 11
 SYNTHETIC_SHAPES = {
     "attn.c_q": (512, 512),
@@ -76,11 +78,11 @@ def distortion(state, roles, quantised):
     return error / count
 
 
-def trellis_of_equal_distortion(state, roles, states, wanted):
+def trellis_of_equal_distortion(state, roles, quantiser, wanted):
     """Error goes with the square of the step: two corrections suffice."""
-    factor = 12.85
+    factor, equally = 12.85, {name: torch.eye(state[name].shape[1]) for name in roles if roles[name] == "matrix"}
     for _ in range(3):
-        quantised = plan(TrellisQuantiser(states, factor)).quantise(state, roles)
+        quantised = plan(quantiser(32, factor)).quantise(state, roles, equally)
         reached = distortion(state, roles, quantised)
         if abs(reached / wanted - 1.0) < 2e-3:
             break
@@ -100,20 +102,52 @@ def golf_imports(module):
     return found
 
 
+def reachable(body, root):
+    """The statements of a program that its definition `root` uses, if no codec ever encodes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            node.body = [n for n in node.body if getattr(n, "name", "") not in ("encode", "encode_parts")]
+    defines = [
+        {getattr(node, "name", None), *(t.id for t in getattr(node, "targets", ()) for t in ast.walk(t) if is_name(t))}
+        for node in body
+    ]
+    used, due = set(), {root}
+    while due:
+        used |= due
+        kept = [node for node, names in zip(body, defines) if names & used]
+        due = {n.id for node in kept for n in ast.walk(node) if is_name(n)} - used
+    imports = (ast.Import, ast.ImportFrom)
+    return [node for node, names in zip(body, defines) if names & used or isinstance(node, imports)]
+
+
+def is_name(node):
+    return isinstance(node, ast.Name)
+
+
 def code_bytes(codec):
-    """Bytes of the minified, compressed source that a file with this codec needs and one without does not."""
+    """Bytes of the minified, compressed source that a file with this codec needs and one without does not.
+
+    Returns:
+        All of it, and what reading alone takes.
+    """
     import python_minifier
 
     needed = golf_imports(type(codec).__module__) - golf_imports("golf.codec.artifact")
-    parts = []
+    body = []
     for name in sorted(needed):
         tree = ast.parse((ROOT / (name.replace(".", "/") + ".py")).read_text())
-        tree.body = [n for n in tree.body if not (isinstance(n, ast.ImportFrom) and n.module.startswith("golf."))]
-        parts.append(ast.unparse(tree))
-    text = python_minifier.minify(
-        "\n".join(parts), rename_globals=True, remove_annotations=True, remove_literal_statements=True
-    )
-    return len(lzma.compress(text.encode(), format=lzma.FORMAT_ALONE, preset=9))
+        body += [n for n in tree.body if not (isinstance(n, ast.ImportFrom) and n.module.startswith("golf."))]
+    found = []
+    for reading in (False, True):
+        chosen = reachable(body, type(codec).__name__) if reading else body
+        text = python_minifier.minify(
+            "\n".join(map(ast.unparse, chosen)),
+            rename_globals=True,
+            remove_annotations=True,
+            remove_literal_statements=True,
+        )
+        found.append(len(lzma.compress(text.encode(), format=lzma.FORMAT_ALONE, preset=9)))
+    return found
 
 
 def measured(quantised, name):
@@ -147,9 +181,9 @@ def measure(quantised, name):
     sender.close()
     found = receiver.recv()
     process.join()
-    found["code_bytes"] = code_bytes(codec_named(name))
+    found["code_bytes"], found["decoder_bytes"] = code_bytes(codec_named(name))
     print(
-        f"    {name:15s} {found['bytes']:>10,} bytes (+{found['code_bytes']:,} code)"
+        f"  {name:15s} {found['bytes']:>10,} bytes (+{found['code_bytes']:,} code, {found['decoder_bytes']:,} reading)"
         f"  encode {found['encode_seconds']:.1f} s ({found['encode_cpu_seconds']:.1f} CPU)"
         f"  decode {found['decode_seconds']:.1f} s ({found['decode_cpu_seconds']:.1f} CPU)",
         flush=True,
@@ -158,11 +192,16 @@ def measure(quantised, name):
 
 
 def margins(codecs):
-    """Percent by which range is under zpaq and brotli, without and with code."""
+    """Percent by which range is under zpaq and brotli, without code, with the decoder's and with all of it."""
     out = {}
     for other in ("zpaq", "brotli"):
         if other in codecs and "range" in codecs:
-            for label, sizes in (("", ("bytes",)), ("_with_code", ("bytes", "code_bytes"))):
+            counted = {
+                "": ("bytes",),
+                "_with_decoder": ("bytes", "decoder_bytes"),
+                "_with_code": ("bytes", "code_bytes"),
+            }
+            for label, sizes in counted.items():
                 ours, theirs = (sum(codecs[name][key] for key in sizes) for name in ("range", other))
                 out[f"under_{other}{label}_percent"] = round(100.0 * (1.0 - ours / theirs), 2)
     print("   ", out, flush=True)
@@ -193,9 +232,9 @@ def checkpoint_results(path):
     out = {"parameters": parameters, "relative_distortion": wanted, "quantisers": {}}
     out["quantisers"]["int6_deviation_rows"] = {"codecs": {name: measure(scalar, name) for name in CODECS}}
     out["quantisers"]["int6_deviation_rows"] |= margins(out["quantisers"]["int6_deviation_rows"]["codecs"])
-    for label, states in TRELLISES.items():
+    for label, quantiser in TRELLISES.items():
         started = time.perf_counter()
-        quantised, factor, reached = trellis_of_equal_distortion(state, roles, states, wanted)
+        quantised, factor, reached = trellis_of_equal_distortion(state, roles, quantiser, wanted)
         seconds = time.perf_counter() - started
         print(
             f"  {label} factor {factor:.3f} distortion {reached / wanted:.4f} of scalar, {seconds:.1f} s",

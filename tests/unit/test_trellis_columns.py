@@ -1,4 +1,4 @@
-"""Trellis codes down the columns: fewer bits than GPTQ and block-LDLQ at equal Hessian-weighted error, exact reading."""
+"""Trellis codes down the columns: fewer bits than GPTQ and block-LDLQ at equal weighted error, and exact reading."""
 
 import math
 
