@@ -31,18 +31,22 @@ def cpu_seconds() -> float:
 def export_of(experiment: str, composer: Any) -> dict[str, Any]:
     """Bytes of both forms of an experiment's program, and the CPU seconds of making them."""
     from golf.submission.flatten import as_shipped, flatten
+    from golf.submission.pack import unpacked
 
     config = composer.compose([f"experiment={experiment}"])
     begin = cpu_seconds()
     text = flatten(config, config["data"]["folder"], "0" * 64, SENTENCE_PIECE)
     middle = cpu_seconds()
     packed = as_shipped(text, "packed")
+    end = cpu_seconds()
+    unpacked(packed)
     return {
         "experiment": experiment,
         "readable_bytes": len(text.encode()),
         "packed_bytes": len(packed),
         "specialise_cpu_seconds": round(middle - begin, 2),
-        "pack_cpu_seconds": round(cpu_seconds() - middle, 2),
+        "pack_cpu_seconds": round(end - middle, 2),
+        "unpack_cpu_seconds": round(cpu_seconds() - end, 2),
     }
 
 

@@ -1,8 +1,8 @@
 """What is inside of scripts that unpack themselves, read without running them.
 
 A script of the kind `exec(decompress(b85decode("…")))` holds its source as one long literal. Literals are decoded by
-the usual alphabets and expanded by the usual compressors; what comes out is source if it parses as Python and is no
-literal alone. Nothing of the script is executed.
+the usual alphabets and expanded by the usual compressors, golf's own packed form by golf's decoder; what comes out is
+source if it parses as Python and is no literal alone. Nothing of the script is executed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 
+from golf.submission.pack import unpacked
+
 SHORTEST_LITERAL = 80  # characters
 LONGEST_SOURCE = 20_000_000
 UNPACKERS = ("lzma", "zlib", "base64", "brotli", "bz2", "gzip")
@@ -23,8 +25,11 @@ def unpacked_source(text: str | bytes) -> str | None:
     """The Python source that a script carries in a packed literal; None where there is none that can be read."""
     try:
         tree = ast.parse(text)
+        own = unpacked(text) if isinstance(text, bytes) else None
     except (SyntaxError, ValueError):
         return None
+    if own is not None:
+        return own
     literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     long = [value for value in literals if isinstance(value, str | bytes) and len(value) >= SHORTEST_LITERAL]
     for literal in sorted(long, key=len, reverse=True):

@@ -1,22 +1,25 @@
-"""A program in its smallest form: minified, compressed, and behind one line that runs it.
+"""A program in its smallest form: minified, compressed, and behind lines that run it.
 
-Annotations, docstrings and comments go, names become short (golf/submission/rename.py), and LZMA's output is a literal
-in a source file whose encoding is latin-1, where a byte is a character: base 85 would need a quarter more.
+Annotations, docstrings and comments go, names become short (golf/submission/rename.py). What is left is compressed by
+context mixing (golf/submission/mixing.py), whose decoder stands behind the program, compressed by zlib. Both are one
+literal in a source file whose encoding is latin-1, where a byte is a character: base 85 would need a quarter more.
 Invariant: the same text gives the same bytes (of one version of python-minifier).
 """
 
 from __future__ import annotations
 
 import ast
-import lzma
+import inspect
 import re
+import zlib
+from functools import cache
 
 from golf.errors import UserError
+from golf.submission.mixing import decoded, encoded, predictions
 from golf.submission.rename import renamed
 
-HEAD = b"#coding:latin-1\nimport lzma\nexec(lzma.decompress('"
-TAIL = b"'.encode('latin-1')))\n"
-CONTEXT_BITS = [(literal, position) for literal in (3, 4, 2, 1, 0) for position in (0, 1, 2)]
+HEAD = b"#coding:latin-1\nimport zlib\nz='''"
+TAIL = b"'''.encode('latin-1')\nexec(zlib.decompress(z[%d:]))\n"
 
 
 def packed(text: str) -> bytes:
@@ -25,39 +28,52 @@ def packed(text: str) -> bytes:
     Raises:
         UserError: python-minifier is not installed.
     """
-    content = minified(text).encode()
-    attempts = [HEAD + escaped(compressed(content, *bits)) + TAIL for bits in CONTEXT_BITS]
-    return min(attempts, key=len)
+    content = encoded(minified(text).encode())
+    return HEAD + escaped(content + zlib.compress(decoder().encode(), 9)) + TAIL % len(content)
 
 
 def escaped(content: bytes) -> bytes:
-    """Bytes as they stand between quotes: what ends a literal or a line, or is no text, behind a backslash."""
-    return re.sub(rb"[\\'\n\r]|\0(?=([0-7]?))", written, content, flags=re.DOTALL)
+    """Bytes as they stand between triple quotes: what ends the literal, or is no text, behind a backslash."""
+    return re.sub(rb"[\\\r]|'(?=''|'?\Z)|\0(?=([0-7]?))", written, content, flags=re.DOTALL)
 
 
 def written(match: re.Match[bytes]) -> bytes:
     if match[0] == b"\0":
         return b"\\000" if match[1] else b"\\0"  # a digit after it would be read as a part of it
-    return {b"\n": b"\\n", b"\r": b"\\r"}.get(match[0], b"\\" + match[0])
+    return b"\\r" if match[0] == b"\r" else b"\\" + match[0]
 
 
+@cache
 def unpacked(code: bytes) -> str | None:
-    """The program inside a packed file; None if it is not one."""
-    if not code.startswith(HEAD):
+    """The program inside a packed file; None if it is not one, or runs something else than this decoder."""
+    match = re.fullmatch(re.escape(HEAD) + b"(.*)" + re.escape(TAIL).replace(b"%d", rb"(\d+)"), code, flags=re.DOTALL)
+    if not match:
         return None
-    literal = ast.literal_eval(code[len(HEAD) - 1 : -len(TAIL) + 1].decode("latin-1"))
-    return lzma.decompress(literal.encode("latin-1")).decode()
+    try:
+        literal = ast.literal_eval("'''" + match[1].decode("latin-1") + "'''").encode("latin-1")
+        ours = zlib.decompress(literal[int(match[2]) :]) == decoder().encode()
+    except (SyntaxError, ValueError, zlib.error):
+        return None
+    return decoded(literal).decode() if ours else None
 
 
-def compressed(content: bytes, literal: int, position: int) -> bytes:
-    """LZMA in its smallest container, with this many context bits."""
-    settings = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}
-    settings |= {"lc": literal, "lp": 0, "pb": position}
-    return lzma.compress(content, format=lzma.FORMAT_ALONE, filters=[settings])
+@cache
+def decoder() -> str:
+    """The program that reads the literal and runs what it finds."""
+    functions = [inspect.getsource(function) for function in (predictions, decoded)]
+    text = small(ast.parse("\n".join(["from decimal import Decimal", *functions])), ["decoded"])
+    return text + "\nexec(decoded(z))"
 
 
 def minified(text: str) -> str:
     """The program with short names and nothing for readers."""
+    tree = without_record_types(renamed(without_vars(ast.parse(text))))
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    return small(tree, classes if ".__name__" in text else [])
+
+
+def small(tree: ast.Module, kept: list[str] | None = None) -> str:
+    """A program minified, but for the names of these definitions."""
     try:
         import python_minifier
     except ImportError as error:
@@ -65,8 +81,6 @@ def minified(text: str) -> str:
             "code=packed needs python-minifier: type pip install python-minifier, or code=readable"
         ) from error
 
-    tree = without_record_types(renamed(without_vars(ast.parse(text))))
-    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
     return python_minifier.minify(
         ast.unparse(tree),
         remove_literal_statements=True,
@@ -78,7 +92,7 @@ def minified(text: str) -> str:
         ),
         rename_globals=True,
         hoist_literals=False,
-        preserve_globals=classes if ".__name__" in text else [],
+        preserve_globals=kept or [],
     )
 
 

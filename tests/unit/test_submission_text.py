@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import lzma
+import re
+import zlib
+from pathlib import Path
 
+import pytest
 from submission_programs import printed, special
 
-from golf.submission.pack import escaped, packed, unpacked
+from golf.submission.mixing import decoded, encoded
+from golf.submission.pack import HEAD, TAIL, escaped, packed, unpacked
 from golf.submission.rename import renamed
 from golf.submission.stored import cache_folder, stored
 from golf.submission.types import without_types
@@ -79,9 +85,35 @@ def test_packing_is_deterministic_and_runs():
 
 def test_every_byte_survives_in_a_literal():
     content = bytes(range(256)) + b"\\01\0001\\n'\r\n" + bytes(range(255, -1, -1))
-    literal = "'" + escaped(content).decode("latin-1") + "'"
-    assert "\n" not in literal
-    assert ast.literal_eval(literal).encode("latin-1") == content
+    for end in (b"", b"'", b"\\", b"''", b"'''", b"'\n"):
+        literal = b"'''" + escaped(content + end) + b"'''"
+        assert b"\r" not in literal
+        assert b"\0" not in literal
+        assert ast.literal_eval(literal.decode("latin-1")).encode("latin-1") == content + end
+
+
+def test_any_text_survives_mixing_whatever_is_behind_it():
+    for text in (b"", b"x", b"\xff" * 400, bytes(range(1, 256)), b"def f(x):\n\treturn [x, (x)]\n" * 9):
+        content = encoded(text)
+        assert all(decoded(content + behind * 8) == text for behind in (b"\0", b"\xff"))
+    with pytest.raises(ValueError, match="bytes that are 0"):
+        encoded(b"a\0b")
+
+
+def test_mixing_is_much_smaller_than_lzma():
+    text = Path(ast.__file__).read_bytes()[:6000]
+    assert len(encoded(text)) < 0.9 * len(lzma.compress(text, format=lzma.FORMAT_ALONE, preset=9))
+
+
+def test_a_file_with_another_decoder_is_not_read():
+    """It could run something else than what is in its literal."""
+    code = packed("print(1)\n")
+    begin = int(re.findall(rb"z\[(\d+):", code)[-1])
+    literal = ast.literal_eval(code[code.index(b"'''") : code.rindex(b"'''") + 3].decode("latin-1")).encode("latin-1")
+    foreign = literal[:begin] + zlib.compress(b"print(2)")
+    assert printed(unpacked(code) or "") == "1\n"
+    assert unpacked(HEAD + escaped(foreign) + TAIL % begin) is None
+    assert unpacked(code + b"print(2)\n") is None
 
 
 NAMES = """
