@@ -308,6 +308,19 @@ def outer_brackets(text: str) -> list[tuple[int, int, list[int]]]:
     return found
 
 
+def indented_by_tabs(text: str) -> str:
+    """A text with a tab for every four spaces at the beginning of a line: a byte of the artifact's limit each."""
+    lines = text.split("\n")
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    texts = [t for t in tokens if tokenize.tok_name[t.type] in ("STRING", "FSTRING_MIDDLE")]
+    inside = {row for t in texts for row in range(t.start[0], t.end[0])}
+    for row, line in enumerate(lines):
+        width = len(line) - len(line.lstrip(" "))
+        if row not in inside:
+            lines[row] = "\t" * (width // 4) + line[width // 4 * 4 :]
+    return "\n".join(lines)
+
+
 def same_program(text: str, tree: ast.Module) -> bool:
     """Whether a text parses to a tree, docstrings aside."""
     try:

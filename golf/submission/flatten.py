@@ -19,7 +19,7 @@ from golf.errors import UserError, VerificationFailed
 from golf.files import write_atomically
 from golf.models.exported import exported_network
 from golf.submission.complete import undefined_names
-from golf.submission.emit import Original, emitted, same_program
+from golf.submission.emit import Original, emitted, indented_by_tabs, same_program
 from golf.submission.pack import packed
 from golf.submission.source import (
     ANNOTATION_OF_ABSENT,
@@ -96,7 +96,7 @@ def specialise_anew(text: str) -> str:
     tree = ast.parse(text)
     original = Original(text, tree)
     special = without_types(specialised(tree, KEEP_CHECKS))
-    found = emitted(special, original)
+    found = indented_by_tabs(emitted(special, original))
     found = found if same_program(found, special) else ast.unparse(special) + "\n"
     missing = sorted(undefined_names(found))
     if missing:

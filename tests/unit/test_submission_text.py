@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from submission_programs import printed, special
 
+from golf.submission.emit import indented_by_tabs
 from golf.submission.mixing import decoded, encoded
 from golf.submission.pack import HEAD, TAIL, escaped, packed, unpacked
 from golf.submission.rename import renamed
@@ -257,3 +258,10 @@ linear = nn.Linear(2, 3)
 print(grown(linear.in_features, 2), linear.out_features)
 """
     assert printed(unpacked(packed(source))) == printed(source)
+
+
+def test_lines_are_indented_by_tabs_but_not_inside_of_strings():
+    text = 'def f():\n    """A\n    b."""\n    if 1:\n        return ("x",\n                  f"""y\n    {1}""")\n'
+    found = indented_by_tabs(text + "print(f())\n")
+    assert '\n\tif 1:\n\t\treturn ("x",\n\t\t\t\t  f"""y\n    {1}""")\n' in found
+    assert printed(found) == printed(text + "print(f())\n")
