@@ -4,6 +4,7 @@
     golf data retokenise docs.jsonl --val val.jsonl --tokenizer fineweb_8192_bpe.model --out data/datasets/study_sp8192
     golf data retokenise docs.jsonl --val val.jsonl --tokenizer <CaseOps>.model --out data/datasets/study_caseops
     python benchmarks/scale_study.py run --data data/datasets/study_ --width 256 --passes 0.25 --seeds 1 2 3
+    python benchmarks/scale_study.py equal     # frontier again, with steps for the bytes of 27 April
     python benchmarks/scale_study.py table
 
 `run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all recipes
@@ -43,6 +44,7 @@ RECIPES = {  # label: (experiment, suffix of its data folder); in the leaderboar
 ADAPTIVE = ("april09", "april27", "frontier")  # calibrate their quantisers, and adapt while they are scored
 TTT = {"april09": "sgd", "april27": "phased", "frontier": "phased_in_order"}
 HEADER_BYTES, TOKEN_BYTES = 1024, 2
+EQUAL, AT_EQUAL_BYTES, PACKED_STAGES = "equal_bytes", ", equal bytes", ("quantised", "sliding")
 
 
 def tokens_of(folder: Path) -> int:
@@ -119,15 +121,34 @@ def adapt(label: str, folder: Path, options: argparse.Namespace) -> None:
     subprocess.run(command, cwd=ROOT, check=False)
 
 
+def equal(options: argparse.Namespace) -> None:
+    """Export `frontier` once more for every seed, with the steps at which its model is as large as 27 April's."""
+    for ours in sorted(options.out.glob("frontier_seed*")):
+        theirs = ours.with_name(ours.name.replace("frontier", "april27"))
+        if not (finished(ours) and finished(theirs)):
+            continue
+        summary, wanted = (json.loads((each / "summary.json").read_text(encoding="utf-8")) for each in (ours, theirs))
+        if EQUAL in summary["exports"]:
+            continue
+        command = [
+            *(sys.executable, "export.py", f"run={ours}", f"export={EQUAL}", "submission=false"),
+            *(f"budget.limit_bytes={wanted['artifact_bytes']}", "fit.margin_bytes=0", "fit.rungs=[clip]"),
+            *("fit.widest_clip=3", "fit.narrowest_clip=0.3", "fit.score_tokens=0", *options.override),
+        ]
+        subprocess.run(command, cwd=ROOT, check=False)
+
+
 def stages_of(folder: Path) -> list[str]:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return [entry["stage"] for entry in entries(summary)]
 
 
 def entries(summary: dict) -> list[dict]:
-    """Rungs that a run was scored on, with what evaluate.py added."""
-    exports = summary.get("exports", {}).values()
-    return [*summary["ladder"], *(entry for export in exports for entry in export.get("evaluations", []))]
+    """Rungs that a run was scored on, with what evaluate.py added and those of the export at equal bytes."""
+    exports = summary.get("exports", {})
+    added = [entry for export in exports.values() for entry in export.get("evaluations", [])]
+    same = [entry for entry in exports.get(EQUAL, {}).get("ladder", []) if entry["stage"] in PACKED_STAGES]
+    return [*summary["ladder"], *added, *({**entry, "stage": entry["stage"] + AT_EQUAL_BYTES} for entry in same)]
 
 
 def finished(folder: Path) -> bool:
@@ -172,7 +193,7 @@ def table(options: argparse.Namespace) -> None:
                 seed: entry["bpb"]
                 for seed, found in runs[label].items()
                 for entry in entries(found)
-                if entry["stage"] == stage and entry["bpb"] is not None
+                if entry["stage"] == own_stage(label, stage) and entry["bpb"] is not None
             }
             for stage in stages
         }
@@ -233,6 +254,11 @@ def table(options: argparse.Namespace) -> None:
     show(labels, stages, scores, gains, correlation, runs)
 
 
+def own_stage(label: str, stage: str) -> str:
+    """What a stage is called in a recipe's summary: 27 April is what the exports at equal bytes are compared with."""
+    return stage.removesuffix(AT_EQUAL_BYTES) if label == "april27" else stage
+
+
 def command_of(folder: Path) -> str:
     """Overrides of a run without the places of its data and its folder."""
     from omegaconf import OmegaConf
@@ -275,15 +301,17 @@ def main() -> None:
     runner.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     runner.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     runner.add_argument("--override", nargs="*", default=[], help="further overrides of every run")
+    same = commands.add_parser("equal", help="frontier at the bytes of 27 April")
+    same.add_argument("--override", nargs="*", default=[], help="further overrides of every export")
     reader = commands.add_parser("table", help="what is finished")
     reader.add_argument("--result", type=Path, default=RESULT)
-    for command in (runner, reader):
+    for command in (runner, same, reader):
         command.add_argument("--out", type=Path, default=ROOT / "runs" / "scale_study")
     options = parser.parse_args()
     options.out = options.out.resolve()
     if options.command == "run" and options.width % 64:
         parser.error(f"--width {options.width}: a multiple of 64, the size of a head")
-    {"run": run, "table": table}[options.command](options)
+    {"run": run, "equal": equal, "table": table}[options.command](options)
 
 
 if __name__ == "__main__":
