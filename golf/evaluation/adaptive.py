@@ -50,12 +50,14 @@ class Adaptive:
         if not ttt:
             raise UserError("eval=adaptive needs a method of test-time training; type ttt=sgd, ttt=lora or ttt=phased")
         self.method = ttt
+        self.by_document = bool(ttt.by_document)
+        if self.by_document:  # documents have no stride
+            stride = min(stride, seq_len or stride)
         self.windowing = Sliding(seq_len, stride, tail, batch_tokens, max_tokens)
         self.seq_len, self.stride, self.tail = seq_len, stride, tail
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
         self.max_documents = max_documents
         self.over_limit = over_limit
-        self.by_document = bool(ttt.by_document)
         self.rescoring = "forbid" if self.by_document else self.windowing.rescoring
         self.tilt = tilt or None
         if self.tilt is not None:
@@ -69,6 +71,9 @@ class Adaptive:
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
         seq_len = self.seq_len or train_seq_len
+        require_fits = getattr(self.method, "require_fits", None)
+        if require_fits is not None:  # here, and not when the rungs below are scored
+            require_fits(seq_len)
         sizes = (self.batch_tokens, self.max_tokens, self.limit_seconds, self.over_limit)
         return {self.name: Adaptive(seq_len, self.stride, self.tail, self.method, *sizes, tilt=self.tilt)}
 

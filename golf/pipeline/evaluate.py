@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from golf.data.dataset import open_folder
 from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
 from golf.loading import exports_of
@@ -13,6 +14,7 @@ from golf.pipeline.run_folder import RunFolder, open_run_folder
 from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import fingerprint
 from golf.pipeline.summary import objective, write_summary
+from golf.pipeline.validation_split import other_split
 from golf.training.device import resolve_hardware
 
 
@@ -37,6 +39,10 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
     output = place / "scores.json"
     say = run.say if run else print
     say(f"scoring {artifact} ({artifact.stat().st_size:,} bytes) on {data['folder']}")
+    if run is not None and options["data_folder"]:
+        prepared = open_folder(data["folder"], data["tokenizer"], require_train=False)
+        if difference := other_split(prepared, run.data_identity()):
+            say(f"other data: {difference}; this score does not compare with the run's")
     upstream = options["upstream"]
     trusted = run.own_targets(artifact.parent.name) if run else ()
     ladder = score_artifact(artifact, data, options["eval"], hardware, seq_len, output, say, upstream, trusted)

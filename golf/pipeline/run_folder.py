@@ -63,19 +63,30 @@ class RunFolder:
 
     def data(self, say: Callable[[str], None] = lambda line: None, require_train: bool = True) -> Any:
         """The run's prepared data: made on first use, from then on exactly that folder (another machine state, such as
-        a network that is gone, must not change what a run trains on or is scored on)."""
+        a network that is gone, must not change what a run trains on or is scored on).
+
+        Raises:
+            UserError: its validation shards are others than when the run was made.
+        """
         from golf.config.build import build
         from golf.data.dataset import open_folder
+        from golf.pipeline.validation_split import require_split_of_run
 
-        pinned = self.path / "data.json"
-        if pinned.is_file():
-            found = json.loads(pinned.read_text(encoding="utf-8"))
-            if Path(found["folder"]).is_dir():
-                return open_folder(found["folder"], found["tokenizer"], require_train)
+        pinned = self.data_identity()
+        if pinned and Path(pinned["folder"]).is_dir():
+            prepared = open_folder(pinned["folder"], pinned["tokenizer"], require_train)
+            require_split_of_run(prepared, pinned)
+            return prepared
         prepared = build(self.config["data"]).prepare(say=say, require_train=require_train)
+        require_split_of_run(prepared, pinned)
         found = {"folder": prepared.folder, "tokenizer": prepared.tokenizer_path, **prepared.identity()}
-        write_atomically(pinned, json.dumps(found, indent=1))
+        write_atomically(self.path / "data.json", json.dumps(found, indent=1))
         return prepared
+
+    def data_identity(self) -> dict[str, Any]:
+        """What the run wrote down of its data; {} before it has any."""
+        pinned = self.path / "data.json"
+        return json.loads(pinned.read_text(encoding="utf-8")) if pinned.is_file() else {}
 
     def say(self, line: str) -> None:
         """Print a line and append it to log.txt."""

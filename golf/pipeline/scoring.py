@@ -74,13 +74,14 @@ def score_network(
     from golf.evaluation.phases import EvaluationClock
     from golf.evaluation.protocol import clock_for, evaluate
     from golf.evaluation.split import split_part
-    from golf.pipeline.validation_split import require_split_of_manifest
+    from golf.pipeline.validation_split import require_split_of_manifest, require_split_of_tokenizer
 
     plan = build(eval_node)
     require_split_of_manifest(prepared)
     shards = [(Path(path).name, shard_length(path)) for path in prepared.val_paths]
     tokens = prepared.validation_tokens(net.vocab_size)
     tokenizer = prepared.tokenizer(net.vocab_size)
+    require_split_of_tokenizer(prepared, tokenizer)
     table = prepared.byte_counter(net.vocab_size)
     entries = []
     wanted = {k: v for k, v in plan.evaluators(seq_len).items() if rungs is None or k in rungs}

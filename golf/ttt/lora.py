@@ -98,7 +98,16 @@ class LoraTtt:
         return batches[::-1] if self.order == "longest_first" else batches
 
     # -- scoring and learning -----------------------------------------------------------------------------------------
+    def require_fits(self, seq_len: int, node: str = "ttt") -> None:
+        """UserError if a chunk is longer than the windows; `node` is where this is in the configuration."""
+        context = self.context or seq_len
+        if context < self.chunk:
+            raise UserError(
+                f"{node}.chunk={self.chunk} does not fit into eval.seq_len={context}; type {node}.chunk={context}"
+            )
+
     def run(self, session: Any, seq_len: int) -> None:
+        self.require_fits(seq_len)
         batches, context = self.batches(session.documents()), self.context or seq_len
         self.expect(session, batches, context)
         slots = AdapterSlots(self, session.model)
@@ -117,10 +126,6 @@ class LoraTtt:
         self, session: Any, batch: Sequence[DocumentSpan], adapters: DocumentAdapters, context: int
     ) -> None:
         """Score a batch of documents chunk by chunk, learning in between."""
-        if context < self.chunk:
-            raise UserError(
-                f"ttt.chunk={self.chunk} does not fit into eval.seq_len={context}; type ttt.chunk={context}"
-            )
         parameters = adapters.parameters()
         optimizer = torch.optim.AdamW(
             parameters, lr=self.learning_rate, betas=self.betas, eps=self.epsilon, weight_decay=self.weight_decay

@@ -34,8 +34,14 @@ class PhasedTtt:
         ends = (total * phase // self.phases for phase in range(1, self.phases + 1))
         return sorted({end for end in ends if end})  # fewer documents than phases: a phase that has none is left out
 
+    def require_fits(self, seq_len: int) -> None:
+        """UserError if a chunk of either is too long or too short for the windows."""
+        self.lora.require_fits(seq_len, "ttt.lora")
+        self.sgd.require_fits(seq_len, "ttt.sgd")
+
     def run(self, session: Any, seq_len: int) -> None:
         """Score and learn, phase by phase; after the last batch nothing is learned."""
+        self.require_fits(seq_len)
         context = self.lora.context or seq_len
         batches = self.lora.batches(session.documents())
         self.lora.expect(session, batches, context)

@@ -61,13 +61,17 @@ class SgdTtt:
         self.batch_sequences, self.grad_clip = batch_sequences, grad_clip
         self.freeze_blocks, self.frozen, self.document_mask = freeze_blocks, frozen, document_mask
 
-    def run(self, session: Any, seq_len: int, windows: Sequence[Window]) -> None:
-        """Score and train chunk by chunk."""
+    def require_fits(self, seq_len: int, node: str = "ttt") -> None:
+        """UserError if a chunk holds no sequence to learn from; `node` is where this is in the configuration."""
         if self.chunk_tokens < seq_len:
             raise UserError(
-                f"ttt.chunk_tokens={self.chunk_tokens} holds no sequence of eval.seq_len={seq_len}; "
-                f"type ttt.chunk_tokens={seq_len}"
+                f"{node}.chunk_tokens={self.chunk_tokens} holds no sequence of eval.seq_len={seq_len}; "
+                f"type {node}.chunk_tokens={seq_len}"
             )
+
+    def run(self, session: Any, seq_len: int, windows: Sequence[Window]) -> None:
+        """Score and train chunk by chunk."""
+        self.require_fits(seq_len)
         optimizer = self.optimizer(session.model)
         chunks = self.chunks(windows, session.num_targets)
         share = [

@@ -319,6 +319,26 @@ def test_sizes_that_do_not_fit_are_refused(net, tokens):
         scored(net, tokens, lora(chunk=17))
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SgdTtt(chunk_tokens=8), r"type ttt\.chunk_tokens=16"),
+        (lambda: lora(chunk=17), r"type ttt\.chunk=16"),
+        (lambda: PhasedTtt(lora(chunk=17), SgdTtt(chunk_tokens=32)), r"type ttt\.lora\.chunk=16"),
+        (lambda: PhasedTtt(lora(chunk=8), SgdTtt(chunk_tokens=8)), r"type ttt\.sgd\.chunk_tokens=16"),
+    ],
+)
+def test_the_rungs_below_are_not_scored_for_a_method_that_does_not_fit(make, message):
+    with pytest.raises(UserError, match=message):
+        Ladder(stride=8, ttt=make()).evaluators(16)
+
+
+def test_documents_have_no_stride():
+    assert Adaptive(stride=64, ttt=lora()).evaluators(LENGTH)["ttt"].seq_len == LENGTH
+    with pytest.raises(UserError, match=r"eval\.stride=64"):
+        Adaptive(stride=64, ttt=SgdTtt(chunk_tokens=64)).evaluators(LENGTH)
+
+
 def test_the_ladder_ends_with_the_method():
     assert list(Ladder(stride=8).evaluators(LENGTH)) == ["contiguous", "sliding"]
     assert list(Ladder(stride=8, ttt={}).evaluators(LENGTH)) == ["contiguous", "sliding"]

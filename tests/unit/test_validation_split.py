@@ -11,7 +11,12 @@ from golf.data.dataset import PreparedData
 from golf.data.manifest import describe_files, write_manifest
 from golf.data.shards import write_shard
 from golf.errors import UserError
-from golf.pipeline.validation_split import require_split_of_manifest
+from golf.pipeline.run_folder import RunFolder
+from golf.pipeline.validation_split import (
+    require_split_of_manifest,
+    require_split_of_run,
+    require_split_of_tokenizer,
+)
 from golf.report.html import write_report
 
 NAMES = ("fineweb_val_000000.bin", "fineweb_val_000001.bin")
@@ -72,3 +77,58 @@ def test_a_run_says_where_the_bits_went(smoke_run):
     bits = page[page.index('<section id="bits">') :]
     assert "By context" in bits
     assert "By shard: raw" in bits
+
+
+def pinned(folder):
+    paths = tuple(str(path) for path in sorted(folder.glob("fineweb_val_*.bin")))
+    prepared = PreparedData(str(folder), (), paths, "")
+    return prepared, prepared.identity()
+
+
+def test_a_split_that_changed_since_the_run_is_refused(folder):
+    """Official folders have no manifest of golf's: what the run wrote down is what there is to compare with."""
+    prepared, identity = pinned(folder)
+    require_split_of_run(prepared, identity)
+    require_split_of_run(prepared, {})  # a run that has not begun
+    write_shard(folder / NAMES[0], np.random.default_rng(0).integers(0, 64, 200)[::-1])
+    with pytest.raises(UserError, match=r"000000.bin \(200 tokens, sha256 .* is not the validation split of the run"):
+        require_split_of_run(prepared, identity)
+    (folder / NAMES[0]).unlink()
+    with pytest.raises(UserError, match=r"has fineweb_val_000001.bin, the run had fineweb_val_000000.bin, fine"):
+        require_split_of_run(pinned(folder)[0], identity)
+
+
+def test_a_run_refuses_a_split_that_changed_under_it(smoke_run, tmp_path):
+    identity = smoke_run.data_identity()
+    assert smoke_run.data(require_train=False).folder == identity["folder"]
+    identity["val_sha256"] = dict.fromkeys(identity["val_sha256"], "0" * 64)
+    (tmp_path / "data.json").write_text(json.dumps(identity))
+    run = RunFolder(tmp_path, smoke_run.config)
+    with pytest.raises(UserError, match="cut short, reordered or replaced") as raised:
+        run.data(require_train=False)
+    assert "\n" not in str(raised.value)
+
+
+class Words:
+    """A tokenizer whose encoding is its decoding, but for `shift`: that of another vocabulary of the same size."""
+
+    kind, bos_id = "words", 1
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+    def encode(self, text):
+        return [2 + (int(word) - 2 + self.shift) % 62 for word in text.split()]
+
+
+def test_shards_cut_with_another_tokenizer_of_the_same_size(folder):
+    tokens = np.random.default_rng(0).integers(2, 64, 200)
+    tokens[::20] = 1
+    write_shard(folder / NAMES[0], tokens)
+    prepared, _ = pinned(folder)
+    require_split_of_tokenizer(prepared, Words(0))
+    with pytest.raises(UserError, match=r"was cut with another tokenizer .*: 0 of 9 documents give"):
+        require_split_of_tokenizer(prepared, Words(1))
