@@ -3,11 +3,11 @@
     python benchmarks/fuzz_artifact.py --count 100000        (writes benchmarks/results/fuzz_artifact.json)
 
 The artifacts: rounded (int6 rows, int4 groups, fp8, fp16), GPTQ with low-rank corrections, two factors, both ternary
-packings, trellis codes, with every codec. The damage: bytes flipped, cut, moved, inserted, which the checksums notice;
-and, under correct checksums, sections changed, sections and directory entries in another order, huge sizes declared,
-sections that expand to far more than they declare, any value of the header replaced. Python's audit events tell whether
-reading ran code, started a process (but the bounded one that expands ZPAQ streams) or wrote a file. Seconds are
-processor time, children included (other work may share the machine).
+packings, trellis codes both ways, with every codec. The damage: bytes flipped, cut, moved, inserted, which the
+checksums notice; and, under correct checksums, sections changed, sections and directory entries in another order, huge
+sizes declared, sections that expand to far more than they declare, any value of the header replaced. Python's audit
+events tell whether reading ran code, started a process (but the bounded one that expands ZPAQ streams) or wrote a file.
+Seconds are processor time, children included (other work may share the machine).
 """
 
 import argparse
@@ -39,6 +39,7 @@ from golf.quant.lowrank import LowRankCorrection
 from golf.quant.plan import QuantPlan
 from golf.quant.ternary_packing import TernaryGroups
 from golf.quant.trellis import TrellisQuantiser
+from golf.quant.trellis_columns import TrellisColumns
 
 # How many of the mutated artifacts, per cent, are packed with a codec; zpaq takes a third of a second for each.
 SHARES = {"none": 20, "zlib": 20, "brotli": 20, "grouped_brotli": 17.5, "zstd": 12, "lzma": 5, "range": 5}
@@ -80,8 +81,10 @@ def states():
     found = {name: plan.quantise(state, roles, hessians) for name, plan in plans.items()}
     large = {f"blocks.{layer}.mlp.fc.weight": normal(128, 32) for layer in range(2)}  # an entropy coder's sections
     large |= {"tok_emb.weight": normal(40, 24).bfloat16()}
-    plan = QuantPlan(Gptq(), small="bfloat16", small_numel=1000)
-    return found | {"large": plan.quantise(large, dict.fromkeys(large, "matrix"))}
+    plan = QuantPlan(Gptq(), small="bfloat16", small_numel=1000, overrides={"1.mlp": TrellisColumns(4, walk_rows=32)})
+    return found | {
+        "large": plan.quantise(large, dict.fromkeys(large, "matrix"), {"blocks.1.mlp.fc.weight": torch.eye(32)})
+    }
 
 
 def damage(data, chance):
