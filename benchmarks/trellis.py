@@ -3,7 +3,8 @@
     python benchmarks/trellis.py            (2^20 samples; writes benchmarks/results/trellis.json)
 
 gap = 8 · bytes of the file / samples - 1/2 · log2(variance / mean squared error), header, scales and all; the error is
-that of the file as it is read again. Then CPU seconds of the search on matrices of the shapes of a 17-M network.
+that of the file as it is read again. Walks along the rows by trellis and states, and down the columns by their length
+(a Hessian of ones: no feedback). Then CPU seconds of the search on matrices of the shapes of a 17-M network.
 """
 
 import argparse
@@ -24,23 +25,40 @@ from golf.quant.formats import deviation_rows
 from golf.quant.rtn import quantise_rows
 from golf.quant.state import QuantisedState
 from golf.quant.trellis import TrellisQuantiser
+from golf.quant.trellis_columns import TrellisColumns
 from golf.quant.trellis_ldlq import TrellisLdlq
 
 STATES = (4, 8, 16, 32, 64, 128, 256)
+WALKS = (32, 64, 128, 256, 512)
 SHAPES = {(512, 512): 4, (256, 512): 4, (1024, 512): 2, (512, 1024): 2}  # of a network of width 512: how many here
 
 
-def measured(weight, states, trellis="least_error"):
+def along_rows(states, trellis):
+    return lambda weight: TrellisQuantiser(states, trellis=trellis).convert("w", weight)
+
+
+def down_columns(states, walk_rows):
+    def convert(weight):
+        matrix = weight.reshape(4096, 256)
+        return TrellisColumns(states, walk_rows=walk_rows).convert("w", matrix, torch.eye(256))
+
+    return convert
+
+
+def rounding(weight):
+    return quantise_rows(weight, deviation_rows(6, 12.85))
+
+
+def measured(weight, label, convert):
     started = time.process_time()
-    quantise = TrellisQuantiser(states, trellis=trellis).convert if states else None
-    stored = quantise("w", weight) if quantise else quantise_rows(weight, deviation_rows(6, 12.85))
+    stored = convert(weight)
     seconds = time.process_time() - started
     blob = artifact_bytes(QuantisedState({"w": stored}, {"w": "other"}), {}, {}, codec_named("range"))[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gaussian.golf"
         path.write_bytes(blob)
         decoded = read_artifact(path).quantised.tensors["w"].dequantise()
-    error = float((decoded.double() - weight.double()).square().mean())
+    error = float((decoded.reshape(weight.shape).double() - weight.double()).square().mean())
     rate = 8 * len(blob) / weight.numel()
     gap = rate - 0.5 * math.log2(float(weight.double().var()) / error)
     line = {
@@ -49,7 +67,7 @@ def measured(weight, states, trellis="least_error"):
         "mean_squared_error": error,
         "gap_bits": round(gap, 4),
     }
-    print(f"states {states:3d} {trellis}: {rate:.4f} bit, gap {gap:.4f}, search {seconds:.1f} CPU s", flush=True)
+    print(f"{label}: {rate:.4f} bit, gap {gap:.4f}, search {seconds:.1f} CPU s", flush=True)
     return {**line, "gap_bits": round(gap, 4), "search_cpu_seconds": round(seconds, 1)}
 
 
@@ -80,9 +98,17 @@ def main():
     torch.set_num_threads(1)
     weight = torch.randn(64, 16_384, generator=torch.Generator().manual_seed(0))
     lines = {
-        "rounding": measured(weight, 0),
-        "least_error": {str(states): measured(weight, states) for states in STATES},
-        "ungerboeck": {str(states): measured(weight, states, "ungerboeck") for states in STATES},
+        "rounding": measured(weight, "rounding", rounding),
+        **{
+            trellis: {
+                str(states): measured(weight, f"{trellis}, {states} states", along_rows(states, trellis))
+                for states in STATES
+            }
+            for trellis in ("least_error", "ungerboeck")
+        },
+        "least_error, 32 states, down the columns, by rows of a walk": {
+            str(rows): measured(weight, f"down the columns, {rows} rows", down_columns(32, rows)) for rows in WALKS
+        },
     }
     speeds = {f"tcq_{states}": search_seconds(partial(TrellisQuantiser, states)) for states in (8, 32, 64)}
     report = {
@@ -91,7 +117,11 @@ def main():
         "command": "python benchmarks/trellis.py",
         "samples": weight.numel(),
         "gaps by trellis and states": lines,
-        "search": {**speeds, "tcq_32_ldlq": search_seconds(partial(TrellisLdlq, 32))},
+        "search": {
+            **speeds,
+            "tcq_32_ldlq": search_seconds(partial(TrellisLdlq, 32)),
+            "tcq_32_columns": search_seconds(partial(TrellisColumns, 32)),
+        },
     }
     Path(arguments.output).write_text(json.dumps(report, indent=2) + "\n")
 
