@@ -107,7 +107,10 @@ def score_network(
             queue=queue,
         )
         entry = {"stage": stage, **result.as_dict()}
-        note = f"; {evaluator.as_published}" if getattr(evaluator, "as_published", "") else ""
+        left_over = len(tokens) - 1 - part.split_targets  # behind the last whole window
+        entry["coverage"]["left_over"] = left_over
+        note = f"; {left_over:,} more do not fill a window" if left_over else ""
+        note += f"; {evaluator.as_published}" if getattr(evaluator, "as_published", "") else ""
         say(f"{stage}: {entry['bpb']:.4f} BPB ({entry['nats_per_token']:.4f} nats/token), {result.coverage}{note}")
         if result.record["compile_error"]:
             say(f"{stage}: scored without compiling, which failed ({result.record['compile_error']})")

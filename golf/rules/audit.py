@@ -20,6 +20,7 @@ from golf.files import write_atomically
 from golf.rules.profile import Profile, load_profile
 from golf.rules.registry import RULES
 from golf.rules.subject import Subject, open_subject
+from golf.rules.upstream import told_of_upstream
 from golf.rules.verdict import BEHAVIOUR, CANNOT_TELL, FAIL, NOT_APPLICABLE, PASS, RECORD, Verdict, cannot_tell
 
 RULES_SCHEMA = 1
@@ -33,13 +34,17 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     found = _Parser("golf audit", description=__doc__)
-    found.add_argument("path", type=Path, help="a run folder, a packed model, a submission folder or a log")
+    found.add_argument("path", type=Path, nargs="?", help="a run folder, a packed model, a submission folder or a log")
+    found.add_argument("--list", action="store_true", help="every rule: its id, who stands behind it, its threads")
     found.add_argument("--profile", default="strict", help="which failures count: strict, challenge, … or a YAML file")
     found.add_argument("--rules", default="", help="only these, e.g. L1,L7,L20")
     found.add_argument("--quick", action="store_true", help="records only: no network is run, no data is read")
     found.add_argument("--export", help="which export of a run")
     found.add_argument("--data", help="folder with the validation split (a run knows its own)")
     found.add_argument("--tokenizer", help="the tokenizer's file, where it is not in that folder")
+    found.add_argument(
+        "--upstream", action="append", default=[], metavar="KEY=VALUE", help="what a .ptz does not say (evaluate.py)"
+    )
     found.add_argument("--against", type=Path, help="the submission, run or log to beat (L31)")
     found.add_argument("--output", type=Path, help="write rules.json here (a run folder gets one anyway)")
     found.add_argument("--config-dir", type=Path, action="append", default=[], help="a further folder with rules/")
@@ -50,11 +55,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """`golf audit …`: 4 if a counted rule fails, else 0."""
     arguments = parser().parse_args(list(argv))
+    if arguments.list or arguments.path is None:
+        if not arguments.list:
+            raise UserError("golf audit: type a run folder, a packed model, a submission folder or a log, or --list")
+        print(listing(load_profile(arguments.profile, arguments.config_dir), arguments.json))
+        return 0
     profile, names = load_profile(arguments.profile, arguments.config_dir), chosen_rules(arguments.rules)
     given: dict[str, Any] = {
         "quick": arguments.quick,
         "data_folder": arguments.data,
         "tokenizer_file": arguments.tokenizer,
+        "upstream": told_of_upstream(arguments.upstream),
     }
     if arguments.export and (arguments.path / "config.yaml").is_file():
         given["export"] = arguments.export
@@ -77,6 +88,24 @@ def chosen_rules(text: str) -> list[str]:
         if name not in RULES:
             raise UserError(f"--rules {name}: no such rule; {offer(name, RULES)}")
     return names or list(RULES)
+
+
+def listing(profile: Profile, as_json: bool) -> str:
+    """All rules with their status, the threads they come from, and whether a profile counts them."""
+    entries = [
+        {"id": rule.id, "status": list(rule.status), "sources": list(rule.sources), "counted": profile.counts(rule.id)}
+        | {"title": rule.title}
+        for rule in RULES.values()
+    ]
+    if as_json:
+        return json.dumps(entries, indent=1)
+    lines = [
+        f"{entry['id']:>3}  {', '.join(entry['status']):<32} {entry['title']}"
+        + (f" ({', '.join(entry['sources'])})" if entry["sources"] else "")
+        + ("" if entry["counted"] else " (not counted)")
+        for entry in entries
+    ]
+    return "\n".join([*lines, f"#… are threads of openai/parameter-golf; counted as in profile {profile.name}"])
 
 
 def audit(subject: Subject, profile: Profile, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,6 +148,8 @@ def render(report: dict[str, Any]) -> str:
         how = f" by {entry['how']}" if entry["how"] else ""
         lines.append(f"{entry['id']:>3}  {outcome + how:<20} {entry['title']}")
         lines.append(f"     {'':<20} {entry['reason']}")
+        if entry["outcome"] == FAIL:
+            lines.append(f"     {'':<20} rule of: {', '.join([*entry['status'], *entry['sources']])}")
         if entry["outcome"] in (FAIL, CANNOT_TELL) and entry["remedy"] not in ("", *said):
             said.add(entry["remedy"])
             lines.append(f"     {'':<20} → {entry['remedy']}")

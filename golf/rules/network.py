@@ -17,6 +17,7 @@ from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.fingerprint import state_sha256
 from golf.evaluation.protocol import Evaluator
 from golf.rules.examination import AuditedPath
+from golf.rules.upstream import opened
 from golf.rules.watched import Watched
 
 if TYPE_CHECKING:
@@ -38,13 +39,12 @@ def path_of(subject: Subject) -> AuditedPath:
         UserError: the file cannot be opened, or the data doesn't fit it.
     """
     from golf.config.build import build
-    from golf.loading import open_artifact
     from golf.own_techniques import own_targets
 
     artifact = subject.artifact
     if artifact is None:
         raise UserError(subject.why_no_path)
-    net, _ = open_artifact(artifact, own_targets(subject.config) if subject.config.get("model") else ())
+    net = opened(artifact, own_targets(subject.config) if subject.config.get("model") else (), subject.upstream)
     seq_len = subject.config["data"]["seq_len"] if subject.config else UNKNOWN_WINDOW
     node = dict(subject.config.get("eval") or {})
     full = node.get("seq_len") or seq_len

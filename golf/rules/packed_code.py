@@ -13,6 +13,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from golf.submission.pack import unpacked
 
@@ -21,6 +22,7 @@ LONGEST_SOURCE = 20_000_000
 UNPACKERS = ("lzma", "zlib", "base64", "brotli", "bz2", "gzip")
 
 
+@lru_cache(maxsize=4)  # several rules ask about one script
 def unpacked_source(text: str | bytes) -> str | None:
     """The Python source that a script carries in a packed literal; None where there is none that can be read."""
     try:

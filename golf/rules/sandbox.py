@@ -90,6 +90,7 @@ def score_in_sandbox(subject: Subject, material: Material) -> SandboxResult:
             "tokenizer": str(tokenizer.resolve()) if tokenizer.is_file() else material.tokenizer_path,
             "eval": node,
             "seq_len": seq_len,
+            "upstream": subject.upstream,
             "trusted": own_targets(subject.config) if subject.config else [],
             "hidden": [os.path.realpath(path) for path in material.train_paths],
             "import_path": sys.path,
@@ -164,12 +165,12 @@ def score_request(request: dict[str, Any]) -> list[float]:
     import torch
 
     from golf.data.dataset import open_folder
-    from golf.loading import open_artifact
     from golf.pipeline.scoring import score_network
+    from golf.rules.upstream import opened
 
     torch.set_num_threads(1)
     prepared = open_folder(request["folder"], request["tokenizer"], require_train=False)
-    net, _ = open_artifact(Path(request["artifact"]), request["trusted"])
+    net = opened(Path(request["artifact"]), request["trusted"], request["upstream"])
     entries = score_network(
         net.eval(), prepared, request["eval"], request["seq_len"], torch.device("cpu"), lambda _: None
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from golf.rules.profile import Profile
     from golf.rules.subject import Subject
 
+MOST_LEFT_OVER = 0.05  # of the split; published scripts leave up to 0.05 % behind the last whole window
 NO_PATH = "audit a run folder or a packed model: python train.py, then golf audit <run folder>"
 
 
@@ -279,6 +280,9 @@ class L7(ScoringRule):
             missing, twice = recorded.get("never_scored", 0), recorded.get("scored_twice", 0)
             reason = f"{missing:,} of {recorded['split_targets']:,} targets never scored, {twice:,} more than once"
             return failed(reason, remedy, RECORD, coverage=recorded)
+        if recorded is not None and recorded.get("left_over", 0) > MOST_LEFT_OVER * recorded["split_targets"]:
+            reason = f"{recorded['left_over']:,} targets at the end do not fill a window, and were not scored"
+            return failed(reason, "type a shorter eval.seq_len", RECORD, coverage=recorded)
         known = subject.known_split
         if known is not None and not known.whole:
             return failed(known.reason, remedy, RECORD, targets=known.targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,13 @@ def local_imports(script: Path) -> list[str]:
 
 def imports_of(script: Path) -> set[str] | None:
     """Top-level names that a script imports, packed source included; None if it is not readable Python."""
-    text = script.read_bytes()  # parsed in the encoding that the file names
+    found = imports_in(script.read_bytes())
+    return None if found is None else set(found)
+
+
+@lru_cache(maxsize=4)  # several rules ask about one script
+def imports_in(text: bytes) -> frozenset[str] | None:
+    """The same of a source, which is parsed in the encoding that it names."""
     try:
         trees = [ast.parse(source) for source in (text, unpacked_source(text)) if source is not None]
     except (SyntaxError, ValueError):
@@ -154,7 +161,7 @@ def imports_of(script: Path) -> set[str] | None:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add((node.module or "").partition(".")[0])
-    return found
+    return frozenset(found)
 
 
 class L18(Rule):

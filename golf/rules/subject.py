@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from golf.rules.sandbox import SandboxResult
 
 LOG_SUFFIXES = (".log", ".txt", ".out")
+MODEL_SUFFIXES = (".golf", ".ptz")
 LOG_BYTES = 64_000_000
 SIBLINGS = 100  # runs of one name that are looked at
 
@@ -40,6 +41,7 @@ class Subject:
     """Evidence about one thing. `why_no_path` says what is missing where nothing can be scored.
 
     shipped: model files that count; code: code files that count.  claims: submission.json.
+    upstream: what a .ptz of the challenge's scripts does not say about its network (conf/evaluate.yaml, `upstream`).
     given_path, given_material: for what is in memory (tests, notebooks).
     """
 
@@ -60,6 +62,7 @@ class Subject:
     against: list[Facts] = field(default_factory=list)
     siblings: list[dict[str, Any]] = field(default_factory=list)
     quick: bool = False
+    upstream: dict[str, Any] = field(default_factory=dict)
     given_path: AuditedPath | None = None
     given_material: Material | None = None
     why_no_path: str = "only records are here"
@@ -86,8 +89,8 @@ class Subject:
 
     @property
     def artifact(self) -> Path | None:
-        """The packed model that golf can open."""
-        return next((path for path in self.shipped if path.suffix == ".golf"), None)
+        """The packed model that golf can open: its own, or a file of the challenge's scripts."""
+        return next((path for suffix in MODEL_SUFFIXES for path in self.shipped if path.suffix == suffix), None)
 
     @cached_property
     def material(self) -> Material | None:
@@ -151,11 +154,13 @@ def open_subject(path: Path, **given: Any) -> Subject:
         if (path / "submission.json").is_file() or list(path.glob("train_gpt*.py")):
             return submission_subject(path, **given)
         raise UserError(f"{path} is neither a run (config.yaml) nor a submission (submission.json, train_gpt.py)")
-    if path.suffix == ".golf":
+    if path.suffix in MODEL_SUFFIXES:
         return artifact_subject(path, **given)
     if path.suffix in LOG_SUFFIXES:
         return log_subject(path, **given)
-    raise UserError(f"{path}: golf audits run folders, .golf files, submission folders and logs (.log, .txt, .out)")
+    raise UserError(
+        f"{path}: golf audits run folders, .golf and .ptz files, submission folders and logs (.log, .txt, .out)"
+    )
 
 
 def run_subject(folder: Path, export: str | None = None, **given: Any) -> Subject:

@@ -94,6 +94,17 @@ def test_a_partial_split_is_caught(run, tmp_path, outcomes):
     assert outcomes(tampered(run, tmp_path, "summary.json", cut), "L7") == {"L7": "fail"}
 
 
+@pytest.mark.parametrize(("left_over", "outcome"), [(15, "pass"), (199, "fail")])
+def test_an_end_that_fills_no_window_is_counted(left_over, outcome, run, tmp_path, outcomes):
+    """A window of half the split leaves the other half out, and every target of the rest is scored once."""
+
+    def longer(summary):
+        assert summary["ladder"][-1]["coverage"]["left_over"] == 15  # 399 targets in windows of 32
+        summary["ladder"][-1]["coverage"]["left_over"] = left_over
+
+    assert outcomes(tampered(run, tmp_path, "summary.json", longer), "L7") == {"L7": outcome}
+
+
 def test_slow_clocks_are_caught(run, tmp_path, outcomes):
     def slow(summary):
         summary["train_seconds"] = 601.153
@@ -166,6 +177,8 @@ def test_a_packed_model_alone_is_audited(run, tmp_path, outcomes):
         (["{file}", "--profile", "stric"], "nearest: strict"),
         (["{file}", "--rules", "L99"], "no such rule"),
         (["{file}", "--quiet"], "unrecognized arguments"),
+        ([], "or --list"),
+        (["{file}", "--upstream", "mlp_powr=3"], "nearest: mlp_power"),
     ],
     ids=str,
 )
@@ -175,6 +188,17 @@ def test_bad_input_is_one_line(argv, words, tmp_path):
     with pytest.raises(UserError, match=words) as raised:
         main([places.get(text, text) for text in argv])
     assert "\n" not in str(raised.value)
+
+
+def test_rules_are_listed_with_their_status_and_threads(capsys):
+    assert main(["--list", "--profile", "challenge", "--json"]) == 0
+    entries = {entry["id"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert list(entries) == list(RULES)
+    assert [f"L{number}" for number in range(1, 34)] == [name for name in entries if name.startswith("L")]
+    assert all(entry["sources"] or entry["status"] == ["README"] for entry in entries.values())
+    assert (entries["L8"]["status"], entries["L8"]["counted"], entries["L1"]["counted"]) == (["open"], False, True)
+    assert main(["--list"]) == 0
+    assert "L10  community, open" in capsys.readouterr().out
 
 
 def test_profiles():

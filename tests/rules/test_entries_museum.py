@@ -55,6 +55,7 @@ def test_templates_in_a_log_are_no_numbers():
         ({"eval_ms": 602_000}, "L25"),
         ({"train_shards": 1499}, "L15"),
         ({"val_tokens": 9_660_000}, "L7"),
+        ({"val_tokens": 9_660_000, "bpb": 1.20737944 / 1.2}, "L29"),
         ({"val_tokens": 62_023_616}, "L7"),
         ({"model_bytes": 16_300_000}, "L20"),
         ({"model_bytes": 15_999_990}, "L20"),
@@ -66,6 +67,11 @@ def test_templates_in_a_log_are_no_numbers():
 )
 def test_a_fault_in_a_log_is_caught(changes, rule, log, outcomes):
     assert outcomes(log(**changes), rule) == {rule: "fail"}
+
+
+def test_a_part_of_the_split_is_no_wrong_byte_table(log, outcomes):
+    """#1854: what it leaves out is L7's; its bytes are those of its tokens."""
+    assert outcomes(log(val_tokens=9_660_000), "L7", "L29") == {"L7": "fail", "L29": "cannot tell"}
 
 
 def test_hints_computed_before_the_clock_are_caught(tmp_path, outcomes):
