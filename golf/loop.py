@@ -99,9 +99,10 @@ def warm_up(
                     average_gradients(model, optimizer, world)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-        for batch in [] if schedules is None else other_shapes(stream.batch(0, rank, world), schedules):
-            training_loss(model, to_device(batch, device), stream).backward()
-            optimizer.zero_grad(set_to_none=True)
+        if schedules is not None and schedules.resizes():
+            for batch in other_shapes(stream.batch(0, rank, world), schedules):
+                training_loss(model, to_device(batch, device), stream).backward()
+                optimizer.zero_grad(set_to_none=True)
     model.phase, model.quantise = phase, quantise
     with torch.no_grad():
         torch._foreach_copy_(list(model.parameters()), parameters)

@@ -18,6 +18,7 @@ class Contiguous:
     """
 
     name = "contiguous"
+    whole = True  # windows have no targets that do not count
     rescoring = "forbid"
     interleaved = False
 

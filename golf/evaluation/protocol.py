@@ -167,6 +167,7 @@ def evaluate(
         breakdown,
         byte_table if hasattr(byte_table, "boundary") else None,
         queue,
+        bool(getattr(evaluator, "whole", False)),
     )
     if identify:
         session.identify_model()

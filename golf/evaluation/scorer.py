@@ -48,10 +48,10 @@ class Losses(NamedTuple):
 
 
 class WindowScorer:
-    """See above. `compiled`: compile the shapes that `plan` finds worth it."""
+    """See above. `compiled`: compile the shapes that `plan` finds worth it; `whole`: all targets of windows count."""
 
-    def __init__(self, tokens: np.ndarray, device: Any = "cpu", compiled: bool = False):
-        self.tokens, self.device, self.compiled = tokens, torch.device(device), compiled
+    def __init__(self, tokens: np.ndarray, device: Any = "cpu", compiled: bool = False, whole: bool = False):
+        self.tokens, self.device, self.compiled, self.whole = tokens, torch.device(device), compiled, whole
         self.rows_of: dict[tuple[int, int], int] = {}  # compiled shapes, and how many rows each has
         self.net: Any = None
         self.compile_error = ""  # why everything runs as it is, where compiling was tried and failed
@@ -60,14 +60,15 @@ class WindowScorer:
 
     def plan(self, model: Any, batches: WindowBatches, batch_tokens: int) -> None:
         """Choose the shapes to compile from the batches of all ranks together."""
-        if not self.compiled or not hasattr(model, "compiled_losses"):
+        graph = "compiled_whole_losses" if self.whole else "compiled_losses"
+        if not self.compiled or not hasattr(model, graph):
             return
         per_token = 2.0 * sum(parameter.numel() for parameter in model.parameters())
         enough = COMPILE_FLOPS.get(self.device.type, float("inf"))
         work = sorted(batches.tokens_by_shape().items(), key=lambda item: -item[1])[:COMPILED_SHAPES]
         self.rows_of = {shape: max(batch_tokens // shape[0], 1) for shape, count in work if count * per_token >= enough}
         if self.rows_of:
-            self.net, self._graph = model, model.compiled_losses()
+            self.net, self._graph = model, getattr(model, graph)()
 
     def rows(self, windows: Sequence[Window], longest: int = 0, stride: int = 0) -> Rows:
         """A batch as tensors on the host; windows that are shorter than the row are padded at their end.
@@ -84,7 +85,7 @@ class WindowScorer:
         read_BT = np.minimum(start_B1 + places_T, len(self.tokens) - 1)
         ids_BT = np.where(places_T <= length_B1, self.tokens[read_BT], 0).astype(np.int64)
         positions_BS = None
-        if 0 < scored < width:
+        if not self.whole and 0 < scored < width:
             positions_BS = torch.from_numpy(np.minimum(first_B1 + np.arange(scored), width - 1))
         return Rows(torch.from_numpy(ids_BT), positions_BS, windows, (width, scored))
 
@@ -92,12 +93,13 @@ class WindowScorer:
         """One forward pass; on a GPU it goes on while this returns."""
         tokens = rows.tokens.to(self.device)
         ids_BT, targets_BT = tokens[:, :-1], tokens[:, 1:]
-        at: Any = getattr(model, "nll_at", None)
+        at: Any = None if self.whole else getattr(model, "nll_at", None)
         if rows.positions_BS is None or at is None:
             positions_BS, first_B = None, [0] * len(rows.windows)
         else:
             positions_BS, first_B = rows.positions_BS.to(self.device), [w.first_scored for w in rows.windows]
-        nll_BS = self._compiled(model, rows.shape, ids_BT, targets_BT, positions_BS)
+        read = (ids_BT, targets_BT) if self.whole else (ids_BT, targets_BT, positions_BS)
+        nll_BS = self._compiled(model, rows.shape, *read)
         if nll_BS is None and at is not None and positions_BS is not None:
             nll_BS = at(ids_BT, targets_BT, positions_BS)
         elif nll_BS is None:

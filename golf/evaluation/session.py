@@ -46,6 +46,7 @@ class ScoringSession:
         breakdown: Any = None,
         vocabulary: Any = None,
         queue: Any = None,
+        whole: bool = False,
     ):
         self.model, self.device, self.batch_tokens = model, torch.device(device), batch_tokens
         self.rank, self.world, self.bos_id = rank, world, bos_id
@@ -55,7 +56,7 @@ class ScoringSession:
         segments = [span.start + 1 for span in self.documents()] if by_document else [1]
         self.ledger = Ledger(self.num_targets, rescoring, segments)
         self.clock = EvaluationClock() if clock is None else clock
-        self._scorer, self._breakdown = WindowScorer(tokens, device, compiled), breakdown
+        self._scorer, self._breakdown = WindowScorer(tokens, device, compiled, whole), breakdown
         self.updates, self.learned_targets, self.states = 0, 0, []
         self._expected, self._recorded = 0, 0
         self._work, self.worked = 0.0, 0  # tokens that all of the scoring reads, where that is known; read here so far

@@ -72,11 +72,11 @@ def split_in_half(
         rows: skip weights there are; None = as many as are needed.
         beyond_rows: what the pops beyond `rows` do: "none" = nothing, "last" = use the last row again.
     """
-    layers = blocks if layers is None else layers
-    mlp_layers = layers if mlp_layers is None else mlp_layers
+    own = blocks if layers is None else layers
+    mlps = own if mlp_layers is None else mlp_layers
     half = len(blocks) // 2
     visits = []
-    for index, (block, layer, mlp_layer) in enumerate(zip(blocks, layers, mlp_layers, strict=True)):
+    for index, (block, layer, mlp_layer) in enumerate(zip(blocks, own, mlps, strict=True)):
         k = index - half
         pop = k if 0 <= k < half else None
         if pop is not None and rows is not None and pop >= rows:

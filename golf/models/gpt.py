@@ -81,6 +81,7 @@ class GPT(nn.Module):
         self.quantise, self.quantise_when_scoring, self.softness = False, False, None
         self._compiled: Any = None
         self._compiled_losses: Any = None
+        self._compiled_whole_losses: Any = None
         self.head_adapter: Any = None  # final hidden states -> what test-time training adds to the logits
         self.construction_rng: Any = torch.get_rng_state()  # for initialisers that repeat another order of draws
         # The order of construction is the order of the random draws; changing it changes every seeded run.
@@ -92,8 +93,11 @@ class GPT(nn.Module):
         self.values = None if values is None else values(vocab_size=vocab_size, kv_width=kv_width)
         self.lanes: Any = None if lanes is None else lanes(num_layers=num_layers, width=width)
         hidden = round(mlp_mult * width)
-        parts = {"backend": backend, "xsa": xsa, "values": self.values and [self.values]}
-        parts = {name: part for name, part in parts.items() if part is not None}
+        parts: dict[str, Any] = {} if backend is None else {"backend": backend}
+        if xsa is not None:
+            parts["xsa"] = xsa
+        if self.values is not None:
+            parts["values"] = [self.values]
         self.blocks = nn.ModuleList()
         for block in range(self.plan.blocks):
             own = {} if gate is None else {"gate": gate(width=width, num_heads=num_heads)}
@@ -164,18 +168,31 @@ class GPT(nn.Module):
         x: Any = self.embed(ids_BT)
         cos_TR, sin_TR = self.rope(ids_BT.shape[1], self.compute_dtype, cu_seqlens_S is not None)
         visits = self.plan.phases[self.phase if phase is None else phase].visits
-        context = Context(cos_TR, sin_TR, ids_BT, x, cu_seqlens_S, max_seqlen, depth=len(visits))
-        context = context._replace(blocks=self.plan.blocks, quantise=quantise, softness=self.softness)
-        context = context._replace(shared={"memory": memory})
+        x0_BTD, shared = x, {"memory": memory}
         restricted = None if positions_BS is None else self.restricted_visit(visits)
         skips: list[Tensor] = []
         in_lanes = False
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
-            here = context._replace(block=visit.block, layer=layer, mlp_layer=mlp_layer, visit=index)
-            if index == restricted:
-                here = here._replace(positions_BS=positions_BS)
+            here = Context(
+                cos_TR=cos_TR,
+                sin_TR=sin_TR,
+                ids_BT=ids_BT,
+                x0_BTD=x0_BTD,
+                cu_seqlens_S=cu_seqlens_S,
+                max_seqlen=max_seqlen,
+                block=visit.block,
+                layer=layer,
+                mlp_layer=mlp_layer,
+                visit=index,
+                depth=len(visits),
+                blocks=self.plan.blocks,
+                quantise=quantise,
+                softness=self.softness,
+                shared=shared,
+                positions_BS=positions_BS if index == restricted else None,
+            )
             block = self.blocks[visit.block]
             if self.lanes is not None and self.lanes.covers(visit, layer):
                 x, in_lanes = (x if in_lanes else (x, x)), True
@@ -285,6 +302,16 @@ class GPT(nn.Module):
         if self._compiled_losses is None:
             self._compiled_losses = torch.compile(self.losses_graph, fullgraph=True, dynamic=False)
         return self._compiled_losses
+
+    def whole_losses_graph(self, ids_BT: Tensor, targets_BT: Tensor, phase: int, quantise: bool) -> Tensor:
+        """`losses_graph` of all positions."""
+        return self.losses_graph(ids_BT, targets_BT, None, phase, quantise)
+
+    def compiled_whole_losses(self) -> Any:
+        """`whole_losses_graph`, compiled once for all evaluations of this network."""
+        if self._compiled_whole_losses is None:
+            self._compiled_whole_losses = torch.compile(self.whole_losses_graph, fullgraph=True, dynamic=False)
+        return self._compiled_whole_losses
 
     def nll_at(self, ids_BT: Tensor, targets_BT: Tensor, positions_BS: Tensor | None = None) -> Tensor:
         """Loss per token in nats [B, S] at some positions (None = all); the whole input is context."""

@@ -5,6 +5,7 @@ Defaults are the challenge baseline's (17 March 2026): tied embedding 0.05, matr
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -81,18 +82,18 @@ def muon_adam(
         ParameterGroup("scalar", roles=("scalar",), pattern=scalar_pattern, **scalar),
         ParameterGroup("gate", roles=("gate",), **gate),
     ]
-    muon: dict[str, Any] = {
-        "newton_schulz_steps": newton_schulz_steps,
-        "newton_schulz_dtype": newton_schulz_dtype,
-        "nesterov": nesterov,
-        "newton_schulz_coefficients": newton_schulz_coefficients,
-        "row_normalise": row_normalise,
-        "weight_decay_placement": weight_decay_placement,
-        "momentum_dtype": momentum_dtype,
-        "square_first": square_first,
-        "compiled": compiled,
-    }
-    rule = ShardedMuonRule(**muon, reduce_dtype=reduce_dtype) if sharded else MuonRule(**muon)
+    make_rule: Any = partial(ShardedMuonRule, reduce_dtype=reduce_dtype) if sharded else MuonRule
+    rule = make_rule(
+        newton_schulz_steps=newton_schulz_steps,
+        newton_schulz_dtype=newton_schulz_dtype,
+        nesterov=nesterov,
+        newton_schulz_coefficients=newton_schulz_coefficients,
+        row_normalise=row_normalise,
+        weight_decay_placement=weight_decay_placement,
+        momentum_dtype=momentum_dtype,
+        square_first=square_first,
+        compiled=compiled,
+    )
     rules = {"muon": rule, "adam": AdamRule()}
     return Composite(
         route_parameters(model, merged_groups(groups)), rules, momentum=momentum, clip_norm=clip_norm, clip=clip

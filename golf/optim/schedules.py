@@ -182,8 +182,14 @@ class Schedules:
     def values(self, progress: Progress) -> dict[str, float]:
         """Scheduled values by name, called before each step."""
         found = {"lr": self.lr(progress)}
-        for name, schedule in self._others().items():
-            found[name] = schedule(progress)
+        if self.momentum is not None:
+            found["momentum"] = self.momentum(progress)
+        if self.weight_decay is not None:
+            found["weight_decay"] = self.weight_decay(progress)
+        if self.seq_len is not None:
+            found["seq_len"] = self.seq_len(progress)
+        if self.batch_share is not None:
+            found["batch_share"] = self.batch_share(progress)
         return found
 
     def apply(self, progress: Progress, optimizer: Any) -> dict[str, float]:
@@ -194,9 +200,13 @@ class Schedules:
 
     def resized(self, batch: Any, values: dict[str, Any]) -> Any:
         """A batch in the shape that `values` asks for: shorter rows, fewer of them, or as it is."""
-        if "seq_len" not in values and "batch_share" not in values:
+        if not self.resizes() or ("seq_len" not in values and "batch_share" not in values):
             return batch
         return resize_batch(batch, values.get("seq_len"), values.get("batch_share", 1.0))
+
+    def resizes(self) -> bool:
+        """Whether there are batches of several shapes."""
+        return self.seq_len is not None or self.batch_share is not None
 
     def shapes(self) -> list[tuple[int | None, float]]:
         """All (seq_len, batch_share) that a run meets, in order, None = the data's own: what a warm-up compiles."""

@@ -247,12 +247,14 @@ class QuantPlan:
             else:
                 stored[names[0]] = store_tensor(names[0], arguments[1][0], treatment, arguments[2][0])
         on_cpu = all(getattr(found, "is_cpu", True) for found in collected.values())
-        results = results_of_jobs([job for _, job in solving], rank, world, on_cpu)
-        for (names, _), (found, said) in zip(solving, results):
-            stored |= zip(names, found)
-            notes += said
-        for (names, _), found in zip(searching, results_of_jobs([job for _, job in searching], rank, world, False)):
-            stored |= zip(names, found)
+        if solving:
+            results = results_of_jobs([job for _, job in solving], rank, world, on_cpu)
+            for (names, _), (found, said) in zip(solving, results):
+                stored |= zip(names, found)
+                notes += said
+        if searching:
+            for (names, _), found in zip(searching, results_of_jobs([job for _, job in searching], rank, world, False)):
+                stored |= zip(names, found)
         if self.correction is not None:
             large = self.correctable(state, roles, routes)
             stored |= self.correction.apply(state, {name: stored[name] for name in large})

@@ -147,6 +147,8 @@ class Folder(ast.NodeTransformer):
         node.test = self.condition(node.test)
         node.body = self.body(node.body)
         node.orelse = self.body(node.orelse, needed=False)
+        if isinstance(node.test, ast.Constant):
+            return (node.body if node.test.value else node.orelse) or None
         if is_empty(node.body) and not node.orelse and self.pure(node.test):
             return None
         if is_empty(node.body) and node.orelse:
@@ -235,7 +237,20 @@ class Folder(ast.NodeTransformer):
         outcomes = self.facts.truth(self.facts.values.get(id(node), frozenset()))
         if len(outcomes) == 1 and self.pure(node):
             return literal(True in outcomes, node)
-        return self.visit(node)
+        found = self.visit(node)
+        if isinstance(found, ast.BoolOp):
+            found = self.shorter_test(found)
+        return found
+
+    def shorter_test(self, node: ast.BoolOp) -> ast.expr:
+        """`a and True` is `a` where only the truth matters, `a and False` is False where `a` does nothing."""
+        is_and, last = isinstance(node.op, ast.And), node.values[-1]
+        if not isinstance(last, ast.Constant):
+            return node
+        if bool(last.value) is not is_and:
+            return literal(not is_and, node) if all(map(self.pure, node.values)) else node
+        node.values.pop()
+        return node if len(node.values) > 1 else node.values[0]
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         outcomes = self.facts.truth(self.facts.values.get(id(node.test), frozenset()))
