@@ -38,6 +38,7 @@ class AuditedPath:
     distribution: (tokens, k) -> log-probabilities [V] of target k, as the path computes them on that stream.
     all_targets: (tokens, k, candidates, context) -> scores of target k, after at most `context` tokens, for tokens it
         could be; without it the stream is scored V times.  prediction: (tokens, k, context) -> log-probabilities [V].
+    hidden: (tokens, targets) -> {target: (-log p of the hidden target, size of p)}, many at once; places: how many.
     probe: (tokens, targets) -> {target: (score, -log p of the hidden target, size of p)}, for a path that learns.
     watched: has `record`, `passes`, `steps` of the last run (golf/rules/watched.py).
     state: hash of everything that lives between two scores.  lengths: stream lengths it can score.
@@ -69,6 +70,8 @@ class AuditedPath:
     all_kinds: bool = True
     probe: Callable[[np.ndarray, list[int]], dict[int, tuple[float, float, int]]] | None = None
     prediction: Callable[[np.ndarray, int, int], np.ndarray] | None = None
+    hidden: Callable[[np.ndarray, list[int]], dict[int, tuple[float, int]]] | None = None
+    places: int = 0
     watched: Any = None
 
 
@@ -259,6 +262,12 @@ class Examination:
     def replays(self) -> dict[int, tuple[float, float, int]] | None:
         """Target -> (score, -log p of the hidden target, size of the distribution), or None."""
         distribution = self.path.distribution
+        if self.path.hidden is not None and self.base.error is None:
+            count = len(self.path.tokens) - 1
+            spread = np.linspace(1, count, min(self.path.places, count)).astype(int)
+            targets = sorted({*self.positions, *map(int, spread)})
+            seen = self.path.hidden(self.path.tokens, targets)
+            return {k: (float(self.base.nats_N[k - 1]), *seen[k]) for k in targets if k in seen}
         if distribution is None:
             return None if self.path.probe is None else self.path.probe(self.path.tokens, self.positions)
         found = {}

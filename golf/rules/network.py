@@ -139,6 +139,8 @@ def network_path(
         all_kinds=not learns or tokens_left == MOST_TOKENS,
         probe=watched.probe if learns else None,
         prediction=watched.prediction if plain else None,
+        hidden=watched.hidden if plain else None,
+        places=max(tokens_left // (4 * length), 1),
         watched=watched,
         window=length,
         scale=scale,

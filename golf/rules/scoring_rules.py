@@ -75,6 +75,8 @@ class L1(ScoringRule):
             return moved(seen.flipped, remedy)
         if seen.redirected:
             return moved(seen.redirected, remedy, "distribution")
+        if (off := off_hidden(seen, remedy)) is not None:
+            return off
         shown = "scores and distributions" if seen.redirected is not None else "scores"
         shown += " (given where documents begin)" if seen.path.keeps_documents else ""
         if (idle := learned_nothing(seen)) is not None:
@@ -82,13 +84,26 @@ class L1(ScoringRule):
         exact = seen.path.tolerance == 0
         how = "bit-identical when later tokens change" if exact else f"within {seen.path.tolerance:g} nats"
         return passed(
-            f"{shown} before {len(seen.positions)} places stay {how}{scale_of(seen)}",
+            f"{shown} before {len(seen.positions)} places stay {how}{hidden_of(seen)}{scale_of(seen)}",
             BEHAVIOUR,
             positions=seen.positions,
             stream_tokens=len(seen.path.tokens),
             scale=seen.path.scale,
             distributions=seen.redirected is not None,
         )
+
+
+def off_hidden(seen: Examination, remedy: str) -> Verdict | None:
+    """A failure where a score is not what is predicted with the target and all that follows hidden."""
+    for k, (score, expected, _) in (seen.replays or {}).items():
+        if not abs(score - expected) <= max(seen.path.loose, LOG_TOLERANCE):
+            reason = f"target {k} is scored {score:.5f} nats, its hidden prediction says {expected:.5f}"
+            return failed(reason, remedy, BEHAVIOUR, target=k, score=score, hidden=expected)
+    return None
+
+
+def hidden_of(seen: Examination) -> str:
+    return f"; {len(seen.replays)} are as predicted with all that follows hidden" if seen.path.hidden else ""
 
 
 class L2(ScoringRule):
@@ -104,10 +119,8 @@ class L2(ScoringRule):
         own = [shift for shift in seen.redirected or [] if "target" in shift.what or shift.what.startswith("token ")]
         if own:
             return moved(own, remedy, "distribution")
-        for k, (score, expected, _) in (seen.replays or {}).items():
-            if not abs(score - expected) <= max(seen.path.loose, LOG_TOLERANCE):
-                reason = f"target {k} is scored {score:.5f} nats, its hidden prediction says {expected:.5f}"
-                return failed(reason, remedy, BEHAVIOUR, target=k, score=score, hidden=expected)
+        if (off := off_hidden(seen, remedy)) is not None:
+            return off
         if (off := off_sample(seen, remedy)) is not None:
             return off
         if seen.replays:

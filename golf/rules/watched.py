@@ -16,6 +16,8 @@ import torch
 from golf.errors import UserError
 from golf.evaluation.protocol import evaluate
 
+HIDDEN_TOKENS = 2048  # of a batch in which a row hides what follows one target
+
 
 class Watched:
     """Scores, distributions and possible targets of a network, through the functions that score it.
@@ -83,6 +85,24 @@ class Watched:
         window = self.window(tokens, target)
         ids_BT = torch.from_numpy(tokens[window.start : window.start + window.length][None].astype(np.int64))
         return _log_p(self.net, ids_BT)[0, target - 1 - window.start].numpy()
+
+    def hidden(self, tokens: np.ndarray, targets: Sequence[int]) -> dict[int, tuple[float, int]]:
+        """Target -> (-log p of it with the target and all that follows changed, size of p), many in one pass."""
+        found: dict[int, tuple[float, int]] = {}
+        for window in self.windows(tokens):
+            first, last = window.start + 1 + window.first_scored, window.start + window.length
+            mine = [target for target in targets if first <= target <= last]
+            rows = max(HIDDEN_TOKENS // window.length, 1)
+            for part in (mine[begin : begin + rows] for begin in range(0, len(mine), rows)):
+                places = torch.tensor(part) - 1 - window.start
+                ids_T = torch.from_numpy(tokens[window.start : window.start + window.length].astype(np.int64))
+                behind_BT = torch.arange(window.length) > places[:, None]
+                ids_BT = torch.where(behind_BT, (ids_T + 1) % self.net.vocab_size, ids_T)
+                with torch.no_grad():
+                    logits_BV = self.net(ids_BT)[torch.arange(len(part)), places]
+                own_B = -logits_BV.double().log_softmax(-1)[torch.arange(len(part)), tokens[part].astype(np.int64)]
+                found |= {target: (float(own), logits_BV.shape[1]) for target, own in zip(part, own_B)}
+        return found
 
     def targets_at(self, tokens: np.ndarray, target: int, candidates: np.ndarray, context: int) -> np.ndarray:
         """Scores of candidate tokens at a target after at most `context` tokens, by the function that scores."""

@@ -116,6 +116,51 @@ class ShiftedByOne(Causal):
         return super().mix(x_BTD) + F.pad(x_BTD[:, 1:], (0, 0, 0, 1))
 
 
+class AheadNowAndThen(Causal):
+    """A part that sees the next token at every eleventh place only: no change of the rest of a stream begins there."""
+
+    def mix(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        sees_T = torch.arange(x_BTD.shape[1]) % 11 == 4
+        return super().mix(x_BTD) + F.pad(x_BTD[:, 1:], (0, 0, 0, 1)) * sees_T[:, None]
+
+
+class FarAheadOnce(Causal):
+    """One place of every window that sees nine tokens ahead."""
+
+    def mix(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        mixed_BTD = super().mix(x_BTD)
+        if x_BTD.shape[1] > 11:
+            mixed_BTD[:, 2] += x_BTD[:, 11]
+        return mixed_BTD
+
+
+class MeanOfBatch(Causal):
+    """Rows of a batch are later parts of the stream: what is normalised over them sees ahead."""
+
+    def mix(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        return super().mix(x_BTD) - 0.1 * x_BTD.mean(0)
+
+
+class HelpsNowAndThen(Causal):
+    """Sharper logits for every ninth target."""
+
+    def forward(self, ids_BT, targets_BT=None, reduction="mean"):
+        if targets_BT is None:
+            return super().forward(ids_BT)
+        known_BTV = F.one_hot(targets_BT, VOCABULARY) * (torch.arange(ids_BT.shape[1]) % 9 == 5)[:, None]
+        logits_BTV = super().forward(ids_BT) + known_BTV
+        return F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction=reduction)
+
+
+class HelpsWhereItScores(Causal):
+    """Honest but for the function that computes scored places only."""
+
+    def nll_at(self, ids_BT, targets_BT, positions_BS):
+        logits_BTV = super().forward(ids_BT) + F.one_hot(targets_BT, VOCABULARY)
+        nll_BT = F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none")
+        return nll_BT if positions_BS is None else nll_BT.gather(1, positions_BS)
+
+
 class HelpsItself(Causal):
     """Given targets, the loss is of sharper logits where the guess is right; asked for logits, it is honest."""
 
@@ -154,6 +199,10 @@ class DropsInEvaluation(Causal):
         (Bidirectional(), ("L1", "L5", "L10")),
         (ShiftedByOne(), ("L1", "L2")),
         (HelpsItself(), ("L2", "L3", "L4")),
+        (AheadNowAndThen(), ("L1", "L2")),
+        (FarAheadOnce(), ("L1", "L2")),
+        (MeanOfBatch(), ("L1",)),
+        (HelpsNowAndThen(), ("L1", "L2")),
         (Keeps(), ("L27",)),
         (DropsInEvaluation(), ("L27",)),
     ],
@@ -161,6 +210,11 @@ class DropsInEvaluation(Causal):
 )
 def test_a_fault_of_a_network_is_caught(net, rules, outcomes):
     assert outcomes(subject_of(net, Contiguous(16)), *rules) == dict.fromkeys(rules, "fail")
+
+
+def test_a_fault_of_the_scored_places_alone_is_caught(outcomes):
+    found = outcomes(subject_of(HelpsWhereItScores(), Sliding(16, 4)), "L1", "L2")
+    assert found == {"L1": "fail", "L2": "fail"}
 
 
 def test_a_sound_network_of_ones_own_is_not_flagged(outcomes):
