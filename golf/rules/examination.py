@@ -262,14 +262,14 @@ class Examination:
     def replays(self) -> dict[int, tuple[float, float, int]] | None:
         """Target -> (score, -log p of the hidden target, size of the distribution), or None."""
         distribution = self.path.distribution
+        count = len(self.path.tokens) - 1
+        spread = np.linspace(1, count, min(self.path.places, count)).astype(int)
+        targets = sorted({*self.positions, *map(int, spread)})
         if self.path.hidden is not None and self.base.error is None:
-            count = len(self.path.tokens) - 1
-            spread = np.linspace(1, count, min(self.path.places, count)).astype(int)
-            targets = sorted({*self.positions, *map(int, spread)})
             seen = self.path.hidden(self.path.tokens, targets)
             return {k: (float(self.base.nats_N[k - 1]), *seen[k]) for k in targets if k in seen}
         if distribution is None:
-            return None if self.path.probe is None else self.path.probe(self.path.tokens, self.positions)
+            return None if self.path.probe is None else self.path.probe(self.path.tokens, targets)
         found = {}
         for k in self.positions:
             hidden = self.path.tokens.copy()

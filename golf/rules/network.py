@@ -140,7 +140,7 @@ def network_path(
         probe=watched.probe if learns else None,
         prediction=watched.prediction if plain else None,
         hidden=watched.hidden if plain else None,
-        places=max(tokens_left // (4 * length), 1),
+        places=max(tokens_left // ((16 if learns else 4) * length), 1),
         watched=watched,
         window=length,
         scale=scale,

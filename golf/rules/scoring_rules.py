@@ -103,7 +103,7 @@ def off_hidden(seen: Examination, remedy: str) -> Verdict | None:
 
 
 def hidden_of(seen: Examination) -> str:
-    return f"; {len(seen.replays)} are as predicted with all that follows hidden" if seen.path.hidden else ""
+    return f"; {len(seen.replays)} are as predicted with all that follows hidden" if seen.replays else ""
 
 
 class L2(ScoringRule):

@@ -94,14 +94,12 @@ class Watched:
             mine = [target for target in targets if first <= target <= last]
             rows = max(HIDDEN_TOKENS // window.length, 1)
             for part in (mine[begin : begin + rows] for begin in range(0, len(mine), rows)):
-                places = torch.tensor(part) - 1 - window.start
-                ids_T = torch.from_numpy(tokens[window.start : window.start + window.length].astype(np.int64))
-                behind_BT = torch.arange(window.length) > places[:, None]
-                ids_BT = torch.where(behind_BT, (ids_T + 1) % self.net.vocab_size, ids_T)
-                with torch.no_grad():
-                    logits_BV = self.net(ids_BT)[torch.arange(len(part)), places]
-                own_B = -logits_BV.double().log_softmax(-1)[torch.arange(len(part)), tokens[part].astype(np.int64)]
-                found |= {target: (float(own), logits_BV.shape[1]) for target, own in zip(part, own_B)}
+                ids_T = tokens[window.start : window.start + window.length]
+                ids_BT = torch.from_numpy(np.tile(ids_T.astype(np.int64), (len(part), 1)))
+                logits_BV = hidden_logits(self.net, ids_BT, torch.tensor(part) - 1 - window.start)
+                found |= {
+                    k: (own_loss(logits_V, int(tokens[k])), logits_V.numel()) for k, logits_V in zip(part, logits_BV)
+                }
         return found
 
     def targets_at(self, tokens: np.ndarray, target: int, candidates: np.ndarray, context: int) -> np.ndarray:
@@ -127,6 +125,18 @@ class Watched:
 def _log_p(net: Any, ids_BT: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return net(ids_BT).double().log_softmax(-1)
+
+
+def hidden_logits(net: Any, ids_BT: torch.Tensor, places_B: torch.Tensor) -> torch.Tensor:
+    """Logits [B, V] at one place of every row, from rows in which everything behind that place is another token."""
+    behind_BT = torch.arange(ids_BT.shape[1]) > places_B[:, None]
+    with torch.no_grad():
+        logits_BTV = net(torch.where(behind_BT, (ids_BT + 1) % net.vocab_size, ids_BT))
+    return logits_BTV[torch.arange(len(ids_BT)), places_B]
+
+
+def own_loss(logits_V: torch.Tensor, token: int) -> float:
+    return -float(logits_V.double().log_softmax(-1)[token])
 
 
 class _Probing:
@@ -157,17 +167,20 @@ class _Probing:
         self.evaluator.run(session)
 
     def ask(self, session: Any, windows: Sequence[Any], width: int) -> None:
-        for row, window in enumerate(windows):
-            for target in self.targets:
-                if window.start + window.first_scored < target <= window.start + window.length:
-                    place = target - 1 - window.start
-                    ids_BT = np.zeros((len(windows), width), dtype=np.int64)
-                    for other, (start, length, _) in enumerate(windows):
-                        ids_BT[other, :length] = self.tokens[start : start + length]
-                    ids_BT[row, place + 1 :] = (ids_BT[row, place + 1 :] + 1) % self.net.vocab_size
-                    logs_V = _log_p(self.net, torch.from_numpy(ids_BT))[row, place].numpy()
-                    own = -float(logs_V[int(self.tokens[target])])
-                    self.found[target] = (float(session.ledger.nats_N[target - 1]), own, logs_V.size)
+        """One target of every row at a time: a row may have adapters of its own."""
+        ids_BT = np.zeros((len(windows), width), dtype=np.int64)
+        for row, (start, length, _) in enumerate(windows):
+            ids_BT[row, :length] = self.tokens[start : start + length]
+        mine = [[k for k in self.targets if w.start + w.first_scored < k <= w.start + w.length] for w in windows]
+        for step in range(max(map(len, mine), default=0)):
+            asked = [(row, targets[step]) for row, targets in enumerate(mine) if step < len(targets)]
+            places_B = torch.full((len(windows),), width - 1)
+            for row, target in asked:
+                places_B[row] = target - 1 - windows[row].start
+            logits_BV = hidden_logits(self.net, torch.from_numpy(ids_BT), places_B)
+            for row, target in asked:
+                own = own_loss(logits_BV[row], int(self.tokens[target]))
+                self.found[target] = (float(session.ledger.nats_N[target - 1]), own, logits_BV.shape[1])
 
 
 class _Ordering:

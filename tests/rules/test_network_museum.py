@@ -383,6 +383,12 @@ def test_a_leak_that_only_a_learned_state_has_is_caught(outcomes):
     assert outcomes(sound, *rules, "L4") == dict.fromkeys((*rules, "L4"), "pass")
 
 
+@pytest.mark.parametrize("net", [AheadNowAndThen(), HelpsNowAndThen()], ids=lambda net: type(net).__name__)
+def test_a_leak_at_few_places_is_caught_while_learning(net, outcomes):
+    rules = ("L1", "L2", "L5")
+    assert outcomes(subject_of(net, evaluator_of(Adaptive(16, 4, ttt=Once()))), *rules) == dict.fromkeys(rules, "fail")
+
+
 def test_a_large_vocabulary_is_sampled(outcomes):
     for net, outcome in ((HelpsItself(), "fail"), (Causal(), "pass")):
         subject = subject_of(net, Contiguous(16))
