@@ -32,6 +32,9 @@ class Original:
         self.head_ends = {id(node): self._head_end(node) for node in self.nodes}
         starts = Counter(first_line(node) for node in self.nodes)
         self.shared = {line for line, count in starts.items() if count > 1}  # by several statements
+        noted = {number for number, line in enumerate(self.lines, 1) if "#" in line}
+        for node in self.nodes:
+            node.commented = not noted.isdisjoint(range(first_line(node) - 1, self.head_ends[id(node)] + 1))  # type: ignore[attr-defined]
         self.banners = {number: line for number, line in enumerate(self.lines) if line.startswith("# -----")}
 
     def _head_end(self, node: ast.stmt) -> int:

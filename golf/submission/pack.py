@@ -16,7 +16,8 @@ from functools import cache
 
 from golf.errors import UserError
 from golf.submission.mixing import decoded, encoded, predictions
-from golf.submission.rename import renamed
+from golf.submission.rename import named_classes, renamed
+from golf.submission.walk import walk
 
 HEAD = b"#coding:latin-1\nimport zlib\nz='''"
 TAIL = b"'''.encode('latin-1')\nexec(zlib.decompress(z[%d:]))\n"
@@ -67,9 +68,9 @@ def decoder() -> str:
 
 def minified(text: str) -> str:
     """The program with short names and nothing for readers."""
-    tree = without_record_types(renamed(without_vars(ast.parse(text))))
-    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-    return small(tree, classes if ".__name__" in text else [])
+    tree = without_vars(ast.parse(text))
+    kept = sorted(named_classes(list(walk(tree))))
+    return small(without_record_types(renamed(tree)), kept)
 
 
 def small(tree: ast.Module, kept: list[str] | None = None) -> str:

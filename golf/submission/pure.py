@@ -23,13 +23,15 @@ PURE_CALLS = {
         "all",
         "sum",
         "type",
+        "prod",
     ),
     *("repr", "reversed", "callable", "divmod"),
 }
 PURE_METHODS = {
     *("get", "items", "keys", "values", "startswith", "endswith", "removeprefix", "removesuffix", "is_cuda", "copy"),
-    *("numel", "dim", "isidentifier", "bit_length", "is_file", "is_dir"),
+    *("numel", "dim", "isidentifier", "bit_length", "is_file", "is_dir", "max", "min", "fileno"),
 }
+PURE_PATHS = {"os.fstat", "dist.is_available", "dist.is_initialized", "dist.get_world_size", "dist.get_rank"}
 DISPLAYS = (
     *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
     *(ast.Slice, ast.JoinedStr),
@@ -59,6 +61,7 @@ def is_pure(node: ast.AST | None, harmless: Callable[[ast.Call], bool] | None = 
         known = isinstance(node.func, ast.Name) and node.func.id in PURE_CALLS
         known |= isinstance(node.func, ast.Attribute) and node.func.attr in PURE_METHODS and pure(node.func.value)
         known = known and not (isinstance(node.func, ast.Attribute) and node.func.attr == "get" and not node.args)
+        known |= isinstance(node.func, ast.Attribute) and ast.unparse(node.func) in PURE_PATHS
         known = known or (harmless is not None and pure(node.func) and harmless(node))
         return known and all(map(pure, node.args)) and all(pure(k.value) for k in node.keywords)
     if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):

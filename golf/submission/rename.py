@@ -102,8 +102,7 @@ def foreign_names(tree: ast.Module, nodes: list[ast.AST]) -> set[str]:
     callables = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} | set(classes)
     whole = bool(WHOLE_READS & {name for node in nodes for name in names_of(node)})
     read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    if read & {"__name__", "__qualname__"}:
-        found |= set(classes)
+    found |= named_classes(nodes)
     if "keywords" in read:  # of partials
         found |= {k.arg for node in nodes if is_partial(node) for k in node.keywords if k.arg}
     if any(is_made_name(node) for node in nodes):
@@ -139,6 +138,48 @@ def is_made_name(node: ast.AST) -> bool:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1):
         return False
     return node.func.id in ("getattr", "hasattr", "setattr") and isinstance(node.args[1], ast.BinOp | ast.JoinedStr)
+
+
+def named_classes(nodes: list[ast.AST]) -> set[str]:
+    """Classes whose names the program may read: errors only, where it asks for names of the types of caught ones."""
+    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+    asked = [n.value for n in nodes if isinstance(n, ast.Attribute) and n.attr in ("__name__", "__qualname__")]
+    caught = {node.name for node in nodes if isinstance(node, ast.ExceptHandler)}
+    caught -= {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    caught -= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    for value in asked:
+        match value:
+            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name in caught:
+                continue
+            case _:
+                return set(classes)
+    imported = imported_paths(nodes)
+    return {name for name, node in classes.items() if asked and may_be_raised(node, classes, imported)}
+
+
+def imported_paths(nodes: list[ast.AST]) -> dict[str, str]:
+    """Local name of everything that is imported -> its path."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            source = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            found[alias.asname or alias.name.partition(".")[0]] = source
+    return found
+
+
+def may_be_raised(node: ast.ClassDef, classes: dict[str, ast.ClassDef], imported: dict[str, str]) -> bool:
+    """Whether a class may be that of something caught: one of its bases is an error, or cannot be told."""
+    for base in node.bases:
+        base = base.value if isinstance(base, ast.Subscript) else base
+        name = base.id if isinstance(base, ast.Name) else ""
+        if name in classes:
+            if may_be_raised(classes[name], classes, imported):
+                return True
+        elif dotted(base, imported) != "typing.NamedTuple":
+            kind = getattr(builtins, name, None) or foreign_object(dotted(base, imported))
+            if not isinstance(kind, type) or issubclass(kind, BaseException):
+                return True
+    return False
 
 
 def is_own_call(node: ast.Call, callables: set[str]) -> bool:

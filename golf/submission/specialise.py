@@ -19,6 +19,7 @@ from golf.submission.checks import Checks, without_docstring
 from golf.submission.inline import bound_in, inlined
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.pure import is_pure, is_trial, may_raise
+from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, only_constant
@@ -56,6 +57,7 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
+        tidied(tree)
         after = ast.dump(tree)
         moved = number < PASSES_THAT_MOVE and inlined(tree, facts)
         if not moved and after == before:

@@ -265,3 +265,81 @@ def test_lines_are_indented_by_tabs_but_not_inside_of_strings():
     found = indented_by_tabs(text + "print(f())\n")
     assert '\n\tif 1:\n\t\treturn ("x",\n\t\t\t\t  f"""y\n    {1}""")\n' in found
     assert printed(found) == printed(text + "print(f())\n")
+
+
+def test_variables_that_only_pass_a_value_on_go():
+    text = special(
+        """
+import sys
+
+
+def take(items):
+    found = items
+    total = len(found) + len(sys.argv) * 0
+    doubled = total * 2
+    return doubled
+
+
+class Kept:
+    def __init__(self):
+        pass
+
+    def count(self, n):
+        first = n
+        n = n + 1
+        return first, n
+
+
+print(take(sys.argv[:0]), Kept().count(len(sys.argv) * 0))
+"""
+    )
+    assert "return (len(items) + len(sys.argv) * 0) * 2" in text
+    assert "first = n" in text  # n is another one afterwards
+    assert "__init__" not in text
+
+
+ORDER = """
+import sys
+
+log = []
+
+
+def note(x):
+    log.append(x)
+    return x
+
+
+def changed():
+    state = [0]
+
+    def step():
+        nonlocal count
+        count += 1
+        return count
+
+    count = len(sys.argv) * 0
+    before = step()
+    pair = (count, before)
+    late = note(1)
+    done = (note(2), late)
+    kept = count
+    again = [kept for _ in range(2)]
+    step()
+    return pair, done, again, kept, state
+
+
+def loop(items):
+    last = None
+    for item in items:
+        previous = last
+        last = item
+        log.append(previous)
+    return last
+
+
+print(changed(), loop([1, 2, 3]), log)
+"""
+
+
+def test_values_that_are_passed_on_keep_their_order():
+    special(ORDER)  # which compares what both print

@@ -1,0 +1,141 @@
+"""Variables that only pass a value on: what inlining leaves behind, and what reads as well without a name.
+
+Two edits within a function. A variable that is another one under a second name goes (`x = y`, where `y` stays what it
+is while `x` is read). A value that is used once, first of all by the next statement, is written there if it fits a line.
+Invariant: everything is evaluated as often as before and in the same order.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from golf.submission.inline import COMPREHENSIONS, SCOPES, first_in, substituted, uses_of
+from golf.submission.walk import walk
+
+DELAYED = (*SCOPES, *COMPREHENSIONS, ast.ClassDef)
+NEXT = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Return, ast.For, ast.If)
+WIDEST = 100  # characters of a statement into which a value is written
+BLOCKS = ("body", "orelse", "finalbody")
+
+
+def tidied(tree: ast.Module) -> None:
+    """Edit every function of a program in place."""
+    for node in walk(tree):
+        if isinstance(node, ast.ClassDef):
+            node.body = [item for item in node.body if not is_idle_constructor(item, node)] or [ast.Pass()]
+    declared = (node.names for node in walk(tree) if isinstance(node, ast.Nonlocal | ast.Global))
+    rebound = {name for names in declared for name in names}
+    for node in [n for n in walk(tree) if isinstance(n, ast.FunctionDef)]:
+        Variables(node, rebound).run()
+
+
+def is_idle_constructor(item: ast.stmt, owner: ast.ClassDef) -> bool:
+    """`def __init__(self): pass` of a class that would have none otherwise."""
+    if owner.bases or not isinstance(item, ast.FunctionDef) or item.name != "__init__" or item.decorator_list:
+        return False
+    arguments = item.args
+    others = [*arguments.args[1:], *arguments.posonlyargs, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return not any(others) and all(isinstance(part, ast.Pass) for part in item.body)
+
+
+class Variables:
+    """The variables of one function: where each is assigned and read."""
+
+    def __init__(self, function: ast.FunctionDef, rebound: set[str]):
+        self.function, self.rebound = function, rebound
+        self.fixed: set[str] = set()  # parameters, and names that are not this function's alone
+        self.stores: dict[str, int] = {}
+        self.loads: dict[str, int] = {}
+        self.delayed: set[str] = set()  # read or bound where it is not known when
+        for node in walk(function):
+            if isinstance(node, ast.Name):
+                counts = self.loads if isinstance(node.ctx, ast.Load) else self.stores
+                counts[node.id] = counts.get(node.id, 0) + 1
+            elif isinstance(node, ast.arg):
+                self.fixed.add(node.arg)
+            elif isinstance(node, ast.Nonlocal | ast.Global):
+                self.fixed.update(node.names)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                self.fixed.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                self.fixed.add(node.name)
+            if isinstance(node, DELAYED) and node is not function:
+                self.delayed |= {n.id for n in walk(node) if isinstance(n, ast.Name)}
+                self.delayed |= {n.name for n in walk(node) if isinstance(n, ast.FunctionDef)}
+
+    def run(self) -> None:
+        for owner in [n for n in walk(self.function) if isinstance(n, ast.stmt | ast.ExceptHandler)]:
+            for name in BLOCKS:
+                block = getattr(owner, name, None)
+                if isinstance(block, list) and (owner is self.function or not isinstance(owner, ast.FunctionDef)):
+                    self.shorten(block)
+                    if not block and name == "body":
+                        block.append(ast.Pass())
+
+    def shorten(self, block: list[ast.stmt]) -> None:
+        position = 0
+        while position < len(block):
+            if self.is_empty_loop(block[position]) or self.is_copy(block, position) or self.moves(block, position):
+                del block[position]
+                position = max(position - 1, 0)
+            else:
+                position += 1
+
+    def is_empty_loop(self, node: ast.stmt) -> bool:
+        empty = isinstance(node, ast.For) and isinstance(node.iter, ast.List | ast.Tuple) and not node.iter.elts
+        return empty and not node.orelse  # type: ignore[attr-defined]
+
+    def single(self, node: ast.stmt) -> str | None:
+        """The variable that a statement gives its only value."""
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
+            return None
+        name = node.targets[0].id
+        return name if self.stores.get(name) == 1 and name not in self.fixed else None
+
+    def is_copy(self, block: list[ast.stmt], position: int) -> bool:
+        """`x = y`: what reads `x` reads `y` from now on."""
+        node: Any = block[position]
+        name = self.single(node)
+        if name is None or not isinstance(node.value, ast.Name) or name in self.delayed:
+            return False
+        source, rest = node.value.id, ast.Module(block[position + 1 :], [])
+        own = self.stores.get(source, 0) or source in {a.arg for a in arguments_of(self.function)}
+        if source == name or not own or source in self.delayed:
+            return False
+        held = [n for n in walk(rest) if isinstance(n, ast.Name) and n.id in (name, source)]
+        reads = sum(n.id == name for n in held)
+        if reads != self.loads.get(name, 0) or any(n.id == source and not isinstance(n.ctx, ast.Load) for n in held):
+            return False
+        for item in held:
+            item.id = source
+        self.loads[source] = self.loads.get(source, 0) + reads - 1
+        return True
+
+    def moves(self, block: list[ast.stmt], position: int) -> bool:
+        """`x = value` before a statement that uses `x` once and first."""
+        node: Any = block[position]
+        name = self.single(node)
+        if name is None or self.loads.get(name) != 1 or position + 1 == len(block):
+            return False
+        following: Any = block[position + 1]
+        if getattr(node, "commented", False) or getattr(following, "commented", False):
+            return False  # `Original` has marked what has a comment, which would be lost
+        if not isinstance(following, NEXT) or any(isinstance(n, ast.Yield | ast.YieldFrom) for n in walk(node.value)):
+            return False
+        field = {ast.For: "iter", ast.If: "test"}.get(type(following), "value")
+        part: Any = getattr(following, field)
+        use = next((n for n in walk(part) if isinstance(n, ast.Name) and n.id == name), None) if part else None
+        if any(getattr(n, "id", None) in self.rebound for n in walk(following)):
+            return False  # the value may change it
+        if use is None or uses_of(part, {name: part})[name] != (1, True) or not first_in(following, use):
+            return False
+        if len(ast.unparse(part)) + len(ast.unparse(node.value)) - len(name) > WIDEST:
+            return False
+        setattr(following, field, substituted(part, {name: node.value}))
+        return True
+
+
+def arguments_of(function: ast.FunctionDef) -> list[ast.arg]:
+    found = function.args
+    return [*found.posonlyargs, *found.args, *found.kwonlyargs]
