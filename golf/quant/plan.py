@@ -238,14 +238,15 @@ class QuantPlan:
         notes: list[str] = []
         solving: list[tuple[list[str], Any]] = []  # on one core each
         searching: list[tuple[list[str], Any]] = []  # with all cores, one after the other
+        for name, treatment in routes.items():
+            if not hasattr(treatment, "convert_many"):
+                stored[name] = store_tensor(name, weights[name], treatment, collected.get(name))
         for treatment, names in batches_of(routes, weights, collected):
             arguments = names, [weights[name] for name in names], [collected.get(name) for name in names]
             if hasattr(treatment, "solved"):
                 solving.append((names, partial(treatment.solved, *arguments)))
-            elif hasattr(treatment, "convert_many"):
-                searching.append((names, partial(treatment.convert_many, *arguments)))
             else:
-                stored[names[0]] = store_tensor(names[0], arguments[1][0], treatment, arguments[2][0])
+                searching.append((names, partial(treatment.convert_many, *arguments)))
         on_cpu = all(getattr(found, "is_cpu", True) for found in collected.values())
         if solving:
             results = results_of_jobs([job for _, job in solving], rank, world, on_cpu)
@@ -280,14 +281,14 @@ class QuantPlan:
 def batches_of(
     routes: Mapping[str, Treatment], weights: Mapping[str, Tensor], calibration: Mapping[str, Any]
 ) -> list[tuple[Any, list[str]]]:
-    """(treatment, names): one by one, but matrices of one shape together where the treatment takes many.
+    """(treatment, names) of treatments that take many: matrices of one shape together.
 
     `treatment.together(shape, device)`, where there is such a method, says how many at a time.
     """
     groups: dict[Any, tuple[Any, list[str]]] = {}
     for name, treatment in routes.items():
-        key = (id(treatment), tuple(weights[name].shape)) if hasattr(treatment, "convert_many") else name
-        groups.setdefault(key, (treatment, []))[1].append(name)
+        if hasattr(treatment, "convert_many"):
+            groups.setdefault((id(treatment), tuple(weights[name].shape)), (treatment, []))[1].append(name)
     found = []
     for treatment, names in groups.values():
         size = len(names)

@@ -78,6 +78,13 @@ def may_raise(node: ast.AST) -> bool:
     return any(isinstance(item, ast.Call | ast.Subscript | ast.Attribute | ast.BinOp) for item in walk(node))
 
 
+def waits_for_expressions(node: ast.Try, own: set[str]) -> bool:
+    """Whether handlers may be there for what an expression raises that does nothing else: none of these (`own` classes
+    of the program, which only a `raise` raises, and OSError)."""
+    kinds = [part for handler in node.handlers for part in getattr(handler.type, "elts", [handler.type])]
+    return not all(isinstance(kind, ast.Name) and kind.id in {"OSError", *own} for kind in kinds)
+
+
 def is_trial(node: ast.AST) -> bool:
     """`int(text)` or `table[key]` as a statement of its own: evaluated for the error it may be."""
     names = ("int", "float")

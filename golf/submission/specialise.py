@@ -18,7 +18,7 @@ from typing import Any
 from golf.submission.checks import Checks, without_docstring
 from golf.submission.inline import bound_in, inlined
 from golf.submission.interpret import Interpreter, interpreted
-from golf.submission.pure import is_pure, is_trial, may_raise
+from golf.submission.pure import is_pure, is_trial, may_raise, waits_for_expressions
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
@@ -177,13 +177,37 @@ class Folder(ast.NodeTransformer):
         return node
 
     def visit_Try(self, node: ast.Try) -> Any:
-        self.guarded += bool(node.handlers)
+        waits = waits_for_expressions(node, {facts.node.name for facts in self.facts.classes.values()})
+        self.guarded += waits
         node.body = self.body(node.body)
-        self.guarded -= bool(node.handlers)
+        self.guarded -= waits
         for handler in node.handlers:
             handler.body = self.body(handler.body)
         node.orelse, node.finalbody = self.body(node.orelse, False), self.body(node.finalbody, False)
         return node.finalbody if is_empty(node.body) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
+        """Known values are written into the text."""
+        parts: list[Any] = []
+        for item in node.values:
+            found = written_value(item) if self.part_of_text(item) else item
+            if isinstance(found, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
+                parts[-1] = ast.copy_location(ast.Constant(parts[-1].value + found.value), node)
+            elif not (isinstance(found, ast.Constant) and not found.value):
+                parts.append(found)
+        node.values = parts
+        if all(isinstance(part, ast.Constant) for part in parts):
+            return literal("".join(part.value for part in parts), node)
+        return node
+
+    def part_of_text(self, item: ast.expr) -> bool:
+        """Fold what an f-string shows, and how; whether there is something that it shows."""
+        if not isinstance(item, ast.FormattedValue):
+            return False
+        item.value = self.visit(item.value)
+        for part in item.format_spec.values if isinstance(item.format_spec, ast.JoinedStr) else ():
+            self.part_of_text(part)
+        return True
 
     def visit_Assert(self, node: ast.Assert) -> Any:
         return None if self.pure(node.test) and not self.guarded else self.generic_visit(node)
@@ -349,6 +373,21 @@ class Folder(ast.NodeTransformer):
         node.ifs = [self.condition(item) for item in node.ifs]
         node.ifs = [item for item in node.ifs if not (isinstance(item, ast.Constant) and item.value)]
         return node
+
+
+def written_value(node: ast.expr) -> ast.expr:
+    """A part of an f-string; its text, where that is a text or a number without more ado."""
+    match node:
+        case ast.FormattedValue(value=ast.Constant(value=str() | int() | float() as value), conversion=-1):
+            spec = node.format_spec
+            if spec is None:
+                return ast.copy_location(ast.Constant(format(value)), node)
+            if isinstance(spec, ast.JoinedStr) and all(isinstance(part, ast.Constant) for part in spec.values):
+                text = "".join(str(part.value) for part in spec.values if isinstance(part, ast.Constant))
+                return ast.copy_location(ast.Constant(format(value, text)), node)
+        case _:
+            pass
+    return node
 
 
 def names_read(node: ast.AST) -> Counter[str]:

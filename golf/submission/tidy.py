@@ -1,7 +1,7 @@
 """Variables that only pass a value on: what inlining leaves behind, and what reads as well without a name.
 
-Two edits within a function. A variable that is another one under a second name goes (`x = y`, where `y` stays what it
-is while `x` is read). A value that is used once, first of all by the next statement, is written there if it fits a line.
+Two edits within a function. A variable that is another one under a second name goes (`x = y`, if `y` stays what it
+is while `x` is read). A value that the next statement uses first of all, and nothing else, is written there if it fits.
 Invariant: everything is evaluated as often as before and in the same order.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from golf.submission.inline import COMPREHENSIONS, SCOPES, first_in, substituted, uses_of
+from golf.submission.inline import SCOPES, first_in, substituted, uses_of
 from golf.submission.walk import walk
 
-DELAYED = (*SCOPES, *COMPREHENSIONS, ast.ClassDef)
+DELAYED = (*SCOPES, ast.GeneratorExp, ast.ClassDef)
 NEXT = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Return, ast.For, ast.If)
 WIDEST = 100  # characters of a statement into which a value is written
 BLOCKS = ("body", "orelse", "finalbody")
@@ -83,8 +83,13 @@ class Variables:
                 position += 1
 
     def is_empty_loop(self, node: ast.stmt) -> bool:
-        empty = isinstance(node, ast.For) and isinstance(node.iter, ast.List | ast.Tuple) and not node.iter.elts
-        return empty and not node.orelse  # type: ignore[attr-defined]
+        match node:
+            case ast.For(iter=ast.List(elts=[]) | ast.Tuple(elts=[]), orelse=[]):
+                return True
+            case ast.For(iter=ast.Call(func=ast.Attribute(value=ast.Dict(keys=[]), attr="items")), orelse=[]):
+                return True
+            case _:
+                return False
 
     def single(self, node: ast.stmt) -> str | None:
         """The variable that a statement gives its only value."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from golf.submission.interpret import Interpreter
 from golf.submission.parameters import remove_parameters
-from golf.submission.pure import is_pure, may_raise
+from golf.submission.pure import is_pure, may_raise, waits_for_expressions
 from golf.submission.reads import Reads, attribute_reads
 from golf.submission.values import Bound, Box, ClassFacts, Constant, FunctionFacts, Instance, foreign_has
 from golf.submission.walk import walk
@@ -23,8 +23,9 @@ def remove_unused(tree: ast.Module, facts: Interpreter) -> None:
     attributes = attribute_reads(tree, facts)
     remove_parameters(tree, facts, attributes)
     Attributes(facts, attributes).visit(tree)
+    own = {item.node.name for item in facts.classes.values()}
     for node in [n for n in walk(tree) if isinstance(n, ast.FunctionDef)]:
-        remove_variables(node)
+        remove_variables(node, own)
     remove_definitions(tree)
 
 
@@ -116,22 +117,22 @@ def is_plain(atom: Any) -> bool:
 
 
 # -- variables and definitions ----------------------------------------------------------------------------------------
-def remove_variables(function: ast.FunctionDef) -> None:
-    """Assignments to variables of a function that are never read."""
+def remove_variables(function: ast.FunctionDef, own: set[str]) -> None:
+    """Assignments to variables of a function that are never read. `own`: classes of the program."""
     while True:
         nodes = list(walk(function))
         read = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}
         read |= {name for n in nodes if isinstance(n, ast.Nonlocal | ast.Global) for name in n.names}
         read |= {n.target.id for n in nodes if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
-        remover = Variables(read, function)
+        remover = Variables(read, function, own)
         remover.visit(function)
         if not remover.found:
             return
 
 
 class Variables(ast.NodeTransformer):
-    def __init__(self, read: set[str], function: ast.FunctionDef):
-        self.read, self.function, self.found = read, function, False
+    def __init__(self, read: set[str], function: ast.FunctionDef, own: set[str]):
+        self.read, self.function, self.own, self.found = read, function, own, False
         self.guarded = 0  # in how many `try` blocks with handlers this is
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
@@ -147,10 +148,11 @@ class Variables(ast.NodeTransformer):
 
     def visit_Try(self, node: ast.Try) -> Any:
         rest = ast.Try([], node.handlers, node.orelse, node.finalbody)
-        self.guarded += bool(node.handlers)
+        waits = waits_for_expressions(node, self.own)
+        self.guarded += waits
         inner = ast.With([], node.body)
         self.generic_visit(inner)
-        self.guarded -= bool(node.handlers)
+        self.guarded -= waits
         self.generic_visit(rest)
         node.body, node.orelse, node.finalbody = inner.body, rest.orelse, rest.finalbody
         return node

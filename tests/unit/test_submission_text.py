@@ -343,3 +343,34 @@ print(changed(), loop([1, 2, 3]), log)
 
 def test_values_that_are_passed_on_keep_their_order():
     special(ORDER)  # which compares what both print
+
+
+def test_known_values_are_written_into_texts():
+    text = special(
+        """
+import sys
+
+NAME, WIDTH = "zlib", 3.5
+
+
+class Own(Exception):
+    pass
+
+
+def run(n):
+    try:
+        unread = {"a": n}["a"]
+        for item in {}.items():
+            print(item)
+        return f"{NAME}: {WIDTH:.2f} {{}} {n:>{len(NAME)}} {'' if WIDTH else n}!"
+    except Own:
+        return "none"
+
+
+print(run(len(sys.argv) * 0), f"{NAME}{WIDTH:g}")
+"""
+    )
+    assert "zlib: 3.50 {{}} {n:>" in text
+    assert "unread" not in text  # nothing waits for a missing key
+    assert "zlib3.5" in text
+    assert ".items()" not in text
