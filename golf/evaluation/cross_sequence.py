@@ -7,6 +7,7 @@ before its own as the memory reaches back, unscored: losses depend neither on th
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from golf.errors import UserError
@@ -24,6 +25,11 @@ class CrossSequence(Contiguous):
         seq_len = self.seq_len or train_seq_len
         sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
         return {"contiguous": Contiguous(seq_len, *sizes), self.name: CrossSequence(seq_len, *sizes)}
+
+    def require_network(self, net: Any) -> None:
+        """UserError if the network remembers nothing: before the rung without memory is scored."""
+        with torch.no_grad():
+            RememberingModel(net)(*torch.zeros(2, 1, 2, dtype=torch.int64, device=next(net.parameters()).device))
 
     def run(self, session: Any) -> None:
         """Score this rank's windows, a contiguous share of the stream."""

@@ -71,6 +71,7 @@ def score_network(
     """
     from golf.data.shards import shard_length
     from golf.evaluation.breakdown import Breakdown
+    from golf.evaluation.ledger import LedgerError
     from golf.evaluation.phases import EvaluationClock
     from golf.evaluation.protocol import clock_for, evaluate
     from golf.evaluation.split import split_part
@@ -85,27 +86,33 @@ def score_network(
     table = prepared.byte_counter(net.vocab_size)
     entries = []
     wanted = {k: v for k, v in plan.evaluators(seq_len).items() if rungs is None or k in rungs}
+    for evaluator in wanted.values():  # what the last rung refuses is said before the first is scored
+        split_part(tokens, evaluator, plan, tokenizer.bos_id)
+        require_network(evaluator, net)
     for name, evaluator, queue in dealt_rungs(wanted, workers):
         stage = rungs[name] if rungs is not None else ARTIFACT_RUNGS.get(name, name)
         part = split_part(tokens, evaluator, plan, tokenizer.bos_id)
         breakdown = Breakdown(part.tokens, table, evaluator.seq_len, tokenizer.bos_id, shards)
         clock = clock_for(evaluator, device) if rungs is None else EvaluationClock()
         progress = ScoringProgress(f"scoring {stage}", say, clock)
-        result = evaluate(
-            net,
-            part.tokens,
-            table,
-            evaluator,
-            device,
-            plan.batch_tokens,
-            progress=progress,
-            split_targets=part.split_targets,
-            bos_id=tokenizer.bos_id,
-            compiled=compiled,
-            breakdown=breakdown,
-            clock=clock,
-            queue=queue,
-        )
+        try:
+            result = evaluate(
+                net,
+                part.tokens,
+                table,
+                evaluator,
+                device,
+                plan.batch_tokens,
+                progress=progress,
+                split_targets=part.split_targets,
+                bos_id=tokenizer.bos_id,
+                compiled=compiled,
+                breakdown=breakdown,
+                clock=clock,
+                queue=queue,
+            )
+        except LedgerError as error:
+            raise LedgerError(f"{stage} has no score: {error}{why_no_loss(net)}") from error
         entry = {"stage": stage, **result.as_dict()}
         left_over = len(tokens) - 1 - part.split_targets  # behind the last whole window
         entry["coverage"]["left_over"] = left_over
@@ -125,6 +132,24 @@ def score_network(
         entries.append(entry)
         finished(entry)
     return entries
+
+
+def require_network(evaluator: Any, net: Any) -> None:
+    """UserError if a protocol cannot score a network."""
+    from golf.evaluation.split import check_context
+
+    check_context(net, evaluator.seq_len)
+    require = getattr(evaluator, "require_network", None)
+    if require is not None:
+        require(net)
+
+
+def why_no_loss(net: Any) -> str:
+    """What to do about losses that are no numbers, where the weights say it."""
+    broken = next((name for name, weight in net.named_parameters() if not weight.isfinite().all()), None)
+    if broken is None:
+        return ""
+    return f"; the weight {broken} is not finite: the training diverged, type a lower rate, e.g. optim.matrix_lr=0.02"
 
 
 def dealt_rungs(evaluators: dict[str, Any], workers: tuple[Path, int, int] | None) -> Iterator[tuple[str, Any, Any]]:

@@ -191,6 +191,14 @@ def test_what_reaches_out_of_the_sandbox_is_caught(body, tmp_path):
     assert result.attempts, result
 
 
+def test_the_guard_alone_is_said_to_be_alone(tmp_path, monkeypatch):
+    """Where the system gives no namespace there is the hook, which still sees who reaches out."""
+    monkeypatch.setattr("golf.rules.sandbox.namespace_prefix", list)
+    result = inside("import socket\nsocket.create_connection(('198.51.100.7', 80), timeout=1)", tmp_path)
+    assert result.attempts
+    assert result.guard == "a hook on sockets and files (this system gives no user namespace)"
+
+
 def test_what_stays_inside_of_the_sandbox_is_not(tmp_path):
     (tmp_path / "fineweb_val_000000.bin").write_bytes(b"0" * 64)
     result = inside(f"open({str(tmp_path / 'fineweb_val_000000.bin')!r}, 'rb').read()\nimport numpy", tmp_path)

@@ -142,6 +142,9 @@ def test_what_is_wrong_is_said():
     evaluator = build(compose("train", ["eval=cross_sequence"])["eval"]).evaluators(T)["cross_sequence"]
     with pytest.raises(UserError, match="needs model/attention=cross_sequence; type eval=contiguous"):
         evaluate(network(attention="grouped_query"), stream().numpy(), OneByte(), evaluator)
+    with pytest.raises(UserError, match="needs model/attention=cross_sequence; type eval=contiguous"):
+        evaluator.require_network(network(attention="grouped_query"))
+    evaluator.require_network(network())
     with pytest.raises(UserError, match=r"type model\.attention\.last_n=3"):
         network("model.attention.last_n=4")(torch.zeros(1, 4, dtype=torch.int64))
     with pytest.raises(UserError, match="type model/attention=grouped_query"):

@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from golf.config.build import build
 from golf.data.dataset import PreparedData
 from golf.data.manifest import describe_files, write_manifest
 from golf.data.shards import write_shard
 from golf.errors import UserError
+from golf.evaluation.ledger import LedgerError
 from golf.pipeline.run_folder import RunFolder
+from golf.pipeline.scoring import score_network
 from golf.pipeline.validation_split import (
     require_split_of_manifest,
     require_split_of_run,
@@ -132,3 +136,15 @@ def test_shards_cut_with_another_tokenizer_of_the_same_size(folder):
     require_split_of_tokenizer(prepared, Words(0))
     with pytest.raises(UserError, match=r"was cut with another tokenizer .*: 0 of 9 documents give"):
         require_split_of_tokenizer(prepared, Words(1))
+
+
+def test_weights_that_are_no_numbers_are_named(smoke_run):
+    """A diverged training ends in one line, and in no score."""
+    torch.manual_seed(0)
+    net = build(smoke_run.config["model"])
+    with torch.no_grad():
+        net.blocks[0].mlp.fc.weight[0, 0] = float("nan")
+    said, prepared, node = [], smoke_run.data(require_train=False), smoke_run.config["eval"]
+    with pytest.raises(LedgerError, match=r"has no score: target 1 .* nan.*blocks\.0\.mlp\.fc\.weight is not finite"):
+        score_network(net.eval(), prepared, node, smoke_run.config["data"]["seq_len"], "cpu", said.append)
+    assert said == []
