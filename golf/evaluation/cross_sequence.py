@@ -28,8 +28,9 @@ class CrossSequence(Contiguous):
 
     def require_network(self, net: Any) -> None:
         """UserError if the network remembers nothing: before the rung without memory is scored."""
+        ids_BT = torch.zeros(1, 2, dtype=torch.int64, device=next(net.parameters()).device)
         with torch.no_grad():
-            RememberingModel(net)(*torch.zeros(2, 1, 2, dtype=torch.int64, device=next(net.parameters()).device))
+            RememberingModel(net)(ids_BT, ids_BT)
 
     def run(self, session: Any) -> None:
         """Score this rank's windows, a contiguous share of the stream."""

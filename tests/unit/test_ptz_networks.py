@@ -13,6 +13,10 @@ from golf.errors import UserError
 from golf.interop.upstream import build_upstream_model
 from golf.interop.upstream_artifact import node_of_artifact
 from golf.loading import open_upstream
+from golf.rules.audit import audit
+from golf.rules.profile import load_profile
+from golf.rules.subject import open_subject
+from golf.rules.upstream import told_of_upstream
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ptz_files import saved
@@ -92,3 +96,15 @@ def test_an_experiment_gives_its_own_network_for_the_vocabulary_of_the_file():
         net = build(node)
     assert net.state_dict()["tok_emb.weight"].shape == (1024, 512)
     assert node["compute_dtype"] == "float32"
+
+
+def test_a_records_file_is_audited(tmp_path):
+    """The referee watches it as it watches golf's own; what the file does not say is asked for."""
+    path = record_file(tmp_path / "final_model.int6.ptz", record_state())
+    rules = ("L1", "L2", "L3", "L5", "L6", "L7", "L13")
+    told = open_subject(path, upstream=told_of_upstream([f"settings={json.dumps(SETTINGS)}"]))
+    report = audit(told, load_profile("strict"), rules)
+    assert {entry["outcome"] for entry in report["rules"]} == {"pass"}
+    (untold,) = audit(open_subject(path), load_profile("strict"), ["L1"])["rules"]
+    assert untold["outcome"] == "cannot tell"
+    assert "type --upstream experiment=record/<its record>" in untold["reason"]
