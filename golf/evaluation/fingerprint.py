@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+NOTED = 64  # states of one scoring that are all written down; from then on every so many
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of an element
 
 
@@ -33,3 +34,8 @@ def state_checksum(tensors: Iterable[tuple[str, Tensor]]) -> str:
         sums.append(bits.sum(dtype=bits.dtype).long())  # of the width that is read: nothing is converted
     numbers = torch.stack(sums).cpu().numpy().tobytes() if sums else b""
     return hashlib.sha256(" ".join(names).encode() + numbers).hexdigest()[:16]
+
+
+def is_noted(number: int) -> bool:
+    """Whether the state after piece of work `number` is written down: a record of a long split stays small."""
+    return number < NOTED or number % NOTED == 0

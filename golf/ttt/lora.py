@@ -16,6 +16,7 @@ from torch import Tensor
 
 from golf.errors import UserError
 from golf.evaluation.documents import DocumentSpan
+from golf.evaluation.fingerprint import is_noted
 from golf.evaluation.windows import Window
 from golf.ttt.adapters import DocumentAdapters, uniform_start
 
@@ -112,7 +113,7 @@ class LoraTtt:
         self.expect(session, batches, context)
         slots = AdapterSlots(self, session.model)
         for number, batch in session.deal(batches):
-            self.score_batch(session, batch, slots.for_batch(number, len(batch)), context)
+            self.score_batch(session, number, batch, slots, context)
 
     def expect(self, session: Any, batches: Sequence[Sequence[DocumentSpan]], context: int) -> None:
         """Announce the work; freeze the network, which only the adapters change."""
@@ -123,9 +124,10 @@ class LoraTtt:
             parameter.requires_grad_(False)
 
     def score_batch(
-        self, session: Any, batch: Sequence[DocumentSpan], adapters: DocumentAdapters, context: int
+        self, session: Any, number: int, batch: Sequence[DocumentSpan], slots: "AdapterSlots", context: int
     ) -> None:
-        """Score a batch of documents chunk by chunk, learning in between."""
+        """Score a batch of documents chunk by chunk, learning in between; write down what it ended with."""
+        adapters = slots.for_batch(number, len(batch))
         parameters = adapters.parameters()
         optimizer = torch.optim.AdamW(
             parameters, lr=self.learning_rate, betas=self.betas, eps=self.epsilon, weight_decay=self.weight_decay
@@ -147,6 +149,8 @@ class LoraTtt:
                             nll_BS = session.losses_again(windows, width, first)
                         self.step(optimizer, nll_BS, learning)
         adapters.rows = None
+        if is_noted(number):
+            session.note_state(f"adapters after batch {number}", adapters.named())
 
     def step(self, optimizer: torch.optim.Optimizer, nll_BS: Tensor, learning: Sequence[bool]) -> None:
         """One step on the sum over learning documents of the mean loss of their chunk."""

@@ -49,7 +49,7 @@ class PhasedTtt:
         begin = 0
         for end, boundary in [*self.phase_ends(batches), (len(batches), 0)]:
             for number, batch in session.deal(batches[begin:end]):
-                self.lora.score_batch(session, batch, slots.for_batch(begin + number, len(batch)), context)
+                self.lora.score_batch(session, begin + number, batch, slots, context)
             begin = end
             spans = self.shortest(batches[:end], boundary)
             if end < len(batches) and session.may_learn(together=True, tokens=sum(span.length for span in spans)):

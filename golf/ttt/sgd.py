@@ -15,6 +15,7 @@ from torch import Tensor
 
 from golf.data.packed import segment_boundaries
 from golf.errors import UserError
+from golf.evaluation.fingerprint import is_noted
 from golf.evaluation.session import BOUNDARY_BUCKET
 from golf.evaluation.windows import Window, rank_share, score_batches
 from golf.models.roles import roles_of
@@ -88,6 +89,8 @@ class SgdTtt:
             self.set_rate(optimizer, chunk, len(chunks))
             with session.adapting():
                 self.learn(session, optimizer, tokens_N, seq_len)
+            if is_noted(chunk):
+                session.note_state(f"after chunk {chunk}")
 
     def chunks(self, windows: Sequence[Window], num_targets: int) -> list[list[Window]]:
         """Windows by the chunk that their first scored target is in."""

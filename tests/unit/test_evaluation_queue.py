@@ -164,7 +164,7 @@ def test_progress_counts_what_the_living_do(tmp_path):
 
 def test_the_work_of_documents_is_known_beforehand(net, monkeypatch):
     seen = []
-    monkeypatch.setattr(ScoringSession, "note_state", lambda session, what: seen.append(session))
+    monkeypatch.setattr(ScoringSession, "note_state", lambda session, *given: seen.append(session))
     for chunk, context in ((8, 16), (5, 16), (16, 16), (3, 10)):
         scored(net, LoraTtt(targets=("head",), rank=1, chunk=chunk, context=context, batch_documents=2))
         assert seen[-1].worked == seen[-1]._work > 0

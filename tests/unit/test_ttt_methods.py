@@ -227,6 +227,11 @@ def test_learning_helps_and_leaves_no_trace(name, net, tokens):
     assert result.record["updates"] > 0
     assert result.record["read"]["validation_targets_learned"] > 0
     assert result.record["seconds"]["adapt"] > 0
+    states = result.record["states"]  # which ones scored: network or adapters, by checksum, each time they had learned
+    assert [states[0]["what"], states[-1]["what"]] == ["start", "end"]
+    assert len({state["checksum"] for state in states[1:-1]}) == len(states) - 2 > 0
+    assert states[0]["checksum"] == states[-1]["checksum"]  # the weights are put back
+    assert [state["scored"] for state in states] == sorted(state["scored"] for state in states)
     plain = evaluate(net, tokens, uniform_byte_table(VOCAB), DocumentIsolated(LENGTH, 8), bos_id=1)
     if name == "sgd":
         plain = evaluate(net, tokens, uniform_byte_table(VOCAB), Sliding(LENGTH, 8))
