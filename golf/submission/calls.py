@@ -127,7 +127,10 @@ class Calls(PythonCalls):
                     self.lose_arguments(arguments)
                     return UNKNOWN
                 found = self.apply(method, atom, node, arguments)
-                return found | UNKNOWN if self.hooked and method.name == "forward" else found
+                if self.hooked and method.name == "forward":  # a hook is handed the arguments, too
+                    self.lose_arguments(arguments)
+                    return found | UNKNOWN
+                return found
             case Box(kind="partial"):
                 self.reading(id(atom))
                 positional, named, rest, others = arguments

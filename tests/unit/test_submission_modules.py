@@ -6,6 +6,33 @@ import pytest
 from submission_programs import special
 
 PROGRAMS = {
+    "what hooks read of the arguments": """
+from typing import NamedTuple
+import torch
+from torch import nn
+class Context(NamedTuple):
+    scale: float
+    visit: int = 0
+class Lin(nn.Linear):
+    def forward(self, x, context=None):
+        return super().forward(x) * 2
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = Lin(2, 2)
+        nn.init.ones_(self.lin.weight)
+        nn.init.zeros_(self.lin.bias)
+    def forward(self, x):
+        for visit in range(3):
+            x = self.lin(x, Context(1.5, visit))
+        return x
+net, seen = Net(), []
+def hook(module, arguments, output):
+    seen.append(f"q.{int(arguments[1].visit)}")
+with torch.no_grad():
+    handle = net.lin.register_forward_hook(hook)
+    print(net(torch.ones(1, 2)).tolist(), seen)
+""",
     "modules of torch and who calls them": """
 import torch
 from torch import nn
