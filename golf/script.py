@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from golf.clock import Budget, BudgetClock
-from golf.codec.artifact import artifact_file, read_stored
+from golf.codec.artifact import artifact_file, packed_file, read_stored
 from golf.codec.container import only_codec
 from golf.codec.files import write_whole_file
 from golf.codec.protocol import Codec
@@ -231,7 +231,8 @@ class ProgramRun:
                 self.say(note)
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
-            write_whole_file(path, artifact_file(quantised, self.program.network, identity, self.program.codec)[0])
+            make_file = artifact_file if self.program.quant.leaves_packings_open() else packed_file
+            write_whole_file(path, make_file(quantised, self.program.network, identity, self.program.codec)[0])
             code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
             artifact_bytes = path.stat().st_size
             counted = {

@@ -135,6 +135,10 @@ class QuantPlan:
         """Whether something in the plan works with Hessians."""
         return any(getattr(part, "wants_hessian", False) for part in [*self.treatments(), self.mixed])
 
+    def leaves_packings_open(self) -> bool:
+        """Whether a kind of stored tensor has `variants`, among which the packer chooses."""
+        return any(hasattr(getattr(part, "stored_kind", None), "variants") for part in [*self.treatments(), self.mixed])
+
     def stored_kinds(self) -> list[Any]:
         """Kinds of stored tensors that the plan makes: what a reader of its artifacts has to know."""
         treatments = self.treatments()

@@ -76,6 +76,7 @@ class Variables:
     def shorten(self, block: list[ast.stmt]) -> None:
         position = 0
         while position < len(block):
+            self.drop_copies(block, position)
             if self.is_empty_loop(block[position]) or self.is_copy(block, position) or self.moves(block, position):
                 del block[position]
                 position = max(position - 1, 0)
@@ -101,10 +102,38 @@ class Variables:
     def is_copy(self, block: list[ast.stmt], position: int) -> bool:
         """`x = y`: what reads `x` reads `y` from now on."""
         node: Any = block[position]
-        name = self.single(node)
-        if name is None or not isinstance(node.value, ast.Name) or name in self.delayed:
+        return (
+            isinstance(node, ast.Assign)
+            and len(node.targets) == 1
+            and self.is_same(node.targets[0], node.value, block, position)
+        )
+
+    def drop_copies(self, block: list[ast.stmt], position: int) -> None:
+        """The same of what is assigned together with other things: `x, z = y, 1`."""
+        match block[position]:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) as node:
+                names = {target.id for target in targets if isinstance(target, ast.Name)}
+                if len(targets) != len(values) or len(names) < len(targets):
+                    return
+                pairs = [
+                    (target, value)
+                    for target, value in zip(targets, values)
+                    if getattr(value, "id", "") in names or not self.is_same(target, value, block, position)
+                ]
+                if 0 < len(pairs) < len(targets):
+                    single = len(pairs) == 1
+                    node.targets = [pairs[0][0] if single else ast.Tuple([t for t, _ in pairs], ast.Store())]
+                    node.value = pairs[0][1] if single else ast.Tuple([v for _, v in pairs], ast.Load())
+                elif not pairs:
+                    block[position] = ast.copy_location(ast.Pass(), node)
+            case _:
+                pass
+
+    def is_same(self, target: ast.expr, value: ast.expr, block: list[ast.stmt], position: int) -> bool:
+        name = target.id if isinstance(target, ast.Name) else ""
+        if self.stores.get(name) != 1 or name in self.fixed | self.delayed or not isinstance(value, ast.Name):
             return False
-        source, rest = node.value.id, ast.Module(block[position + 1 :], [])
+        source, rest = value.id, ast.Module(block[position + 1 :], [])
         own = self.stores.get(source, 0) or source in {a.arg for a in arguments_of(self.function)}
         if source == name or not own or source in self.delayed:
             return False
