@@ -192,7 +192,7 @@ class Folder(ast.NodeTransformer):
         for item in node.values:
             found = written_value(item) if self.part_of_text(item) else item
             if isinstance(found, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
-                parts[-1] = ast.copy_location(ast.Constant(parts[-1].value + found.value), node)
+                parts[-1] = ast.copy_location(ast.Constant(f"{parts[-1].value}{found.value}"), node)
             elif not (isinstance(found, ast.Constant) and not found.value):
                 parts.append(found)
         node.values = parts
