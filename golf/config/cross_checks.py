@@ -140,12 +140,13 @@ def run_keys(config: Config) -> list[str]:
 
 
 def inputs(config: Config) -> list[str]:
-    """evaluate.py scores one thing: a run or an artifact."""
+    """evaluate.py scores one thing: a run, an artifact or a submission."""
     if "artifact" in config and "run" in config:
-        if config["artifact"] is None and config["run"] is None:
-            return ["nothing to score: type run=<run folder> or artifact=<packed file>"]
-        if config["artifact"] is not None and config["run"] is not None:
-            return ["run and artifact are both set: leave one of them out"]
+        given = [key for key in ("run", "artifact", "submission") if config.get(key) is not None]
+        if not given:
+            return ["nothing to score: type run=<run folder>, artifact=<packed file> or submission=<record folder>"]
+        if len(given) > 1:
+            return [f"{' and '.join(given)} are both set: leave one of them out"]
     return []
 
 

@@ -10,7 +10,7 @@ from golf.data.dataset import open_folder
 from golf.errors import UserError
 from golf.files import sha256_of, write_atomically
 from golf.loading import exports_of
-from golf.pipeline.run_folder import RunFolder, open_run_folder
+from golf.pipeline.run_folder import RunFolder, open_run_folder, read_yaml
 from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import fingerprint
 from golf.pipeline.summary import objective, write_summary
@@ -27,7 +27,7 @@ def evaluate_artifact(options: dict[str, Any]) -> float | None:
     options["eval"] = with_clock(options["eval"], run.config if run else {})
     data = locate_data(options, run)
     hardware = resolve_hardware(options["hardware"], print)
-    seq_len = run.config["data"]["seq_len"] if run else 0
+    seq_len = run.config["data"]["seq_len"] if run else submitted_seq_len(options["submission"])
     if not seq_len and not options["eval"].get("seq_len"):
         raise UserError(
             "eval.seq_len is not known for a file outside a run folder: type eval.seq_len=<tokens per window>"
@@ -71,13 +71,34 @@ def locate_artifact(options: dict[str, Any]) -> tuple[Path, RunFolder | None]:
             names = ", ".join(exports_of(run.path)) or "(none yet)"
             raise UserError(f"run={run.path} has no packed export '{options['export']}': type export= one of {names}")
         return artifact, run
+    if options["submission"]:
+        return submitted_artifact(Path(options["submission"])), None
     if not options["artifact"]:
-        raise UserError("nothing to score: type run=<run folder> or artifact=<packed file>")
+        raise UserError("nothing to score: type run=<run folder>, artifact=<packed file> or submission=<record folder>")
     artifact = Path(options["artifact"])
     if not artifact.is_file():
         raise UserError(f"artifact={artifact} does not exist: type the path of a packed model.golf")
     folder = artifact.resolve().parent.parent.parent
     return artifact, open_run_folder(folder) if (folder / "config.yaml").is_file() else None
+
+
+def submitted_artifact(folder: Path) -> Path:
+    """The packed weights of a record folder, golf's or another's.
+
+    Raises:
+        UserError: none, or several.
+    """
+    found = sorted(path for suffix in ("golf", "ptz") for path in folder.glob(f"*.{suffix}"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none" if folder.is_dir() else "no such folder"
+        raise UserError(f"submission={folder} must have one .golf or .ptz file ({names}): type artifact=<that file>")
+    return found[0]
+
+
+def submitted_seq_len(folder: str | None) -> int:
+    """Tokens per window that a record folder's resolved configuration tells; 0 if it has none."""
+    path = Path(folder) / "resolved_config.yaml" if folder else None
+    return int(read_yaml(path)["data"]["seq_len"]) if path and path.is_file() else 0
 
 
 def locate_data(options: dict[str, Any], run: RunFolder | None) -> dict[str, Any]:
