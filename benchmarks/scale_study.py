@@ -268,12 +268,12 @@ def command_of(folder: Path) -> str:
 
 
 def show(labels: list[str], stages: list[str], scores: dict, gains: dict, correlation: dict, runs: dict) -> None:
-    print(f"{'':10}" + "".join(f"{stage:>20}" for stage in stages) + f"{'artifact bytes':>18}{'seeds':>7}")
+    print(f"{'':10}" + "".join(f"{stage:>24}" for stage in stages) + f"{'artifact bytes':>18}{'seeds':>7}")
     for label in labels:
         cells = ""
         for stage in stages:
             values = list(scores[label][stage].values())
-            cells += f"{sum(values) / len(values):>20.5f}" if values else f"{'-':>20}"
+            cells += f"{sum(values) / len(values):>24.5f}" if values else f"{'-':>24}"
         sizes = [found["artifact_bytes"] for found in runs[label].values() if found["artifact_bytes"]]
         print(f"{label:10}{cells}{sum(sizes) // max(1, len(sizes)):>18,}{len(runs[label]):>7}")
     print()
