@@ -16,11 +16,12 @@ from functools import cache
 
 from golf.errors import UserError
 from golf.submission.mixing import decoded, encoded, predictions
+from golf.submission.positional import positional
 from golf.submission.rename import named_classes, renamed
 from golf.submission.walk import walk
 
 HEAD = b"#coding:latin-1\nimport zlib\nz='''"
-TAIL = b"'''.encode('latin-1')\nexec(zlib.decompress(z[%d:]))\n"
+TAIL = b"'''.encode('latin-1')\ny=zlib.decompress(z[%d:])\nexec(y)\n"
 
 
 def packed(text: str) -> bytes:
@@ -29,7 +30,7 @@ def packed(text: str) -> bytes:
     Raises:
         UserError: python-minifier is not installed.
     """
-    content = encoded(minified(text).encode())
+    content = encoded(minified(text).encode(), decoder().encode())
     return HEAD + escaped(content + zlib.compress(decoder().encode(), 9)) + TAIL % len(content)
 
 
@@ -55,7 +56,7 @@ def unpacked(code: bytes) -> str | None:
         ours = zlib.decompress(literal[int(match[2]) :]) == decoder().encode()
     except (SyntaxError, ValueError, zlib.error):
         return None
-    return decoded(literal).decode() if ours else None
+    return decoded(literal, decoder().encode()).decode() if ours else None
 
 
 @cache
@@ -63,14 +64,14 @@ def decoder() -> str:
     """The program that reads the literal and runs what it finds."""
     functions = [inspect.getsource(function) for function in (predictions, decoded)]
     text = small(ast.parse("\n".join(["from decimal import Decimal", *functions])), ["decoded"])
-    return text + "\nexec(decoded(z))"
+    return text + "\nexec(decoded(z,y))"
 
 
 def minified(text: str) -> str:
     """The program with short names and nothing for readers."""
     tree = without_vars(ast.parse(text))
     kept = sorted(named_classes(list(walk(tree))))
-    return small(without_record_types(renamed(tree)), kept)
+    return small(without_record_types(positional(renamed(tree))), kept)
 
 
 def small(tree: ast.Module, kept: list[str] | None = None) -> str:

@@ -13,7 +13,8 @@ from submission_programs import printed, special
 
 from golf.submission.emit import indented_by_tabs
 from golf.submission.mixing import decoded, encoded
-from golf.submission.pack import HEAD, TAIL, escaped, packed, unpacked
+from golf.submission.pack import HEAD, TAIL, escaped, minified, packed, unpacked
+from golf.submission.positional import positional
 from golf.submission.rename import renamed
 from golf.submission.stored import cache_folder, stored
 from golf.submission.types import without_types
@@ -95,15 +96,22 @@ def test_every_byte_survives_in_a_literal():
 
 def test_any_text_survives_mixing_whatever_is_behind_it():
     for text in (b"", b"x", b"\xff" * 400, bytes(range(1, 256)), b"def f(x):\n\treturn [x, (x)]\n" * 9):
-        content = encoded(text)
-        assert all(decoded(content + behind * 8) == text for behind in (b"\0", b"\xff"))
+        for known in (b"", b"def g(y):\n"):
+            content = encoded(text, known)
+            assert all(decoded(content + behind * 8, known) == text for behind in (b"\1", b"x", b"\xff"))
+            assert not set(content) & set(b"\0\r\\"), "these would be two characters in a literal"
     with pytest.raises(ValueError, match="bytes that are 0"):
-        encoded(b"a\0b")
+        encoded(b"a\0b", b"")
+
+
+def test_what_is_known_makes_the_text_shorter():
+    text = Path(ast.__file__).read_bytes()[:600]
+    assert len(encoded(text, text)) < 0.5 * len(encoded(text, b""))
 
 
 def test_mixing_is_much_smaller_than_lzma():
     text = Path(ast.__file__).read_bytes()[:6000]
-    assert len(encoded(text)) < 0.9 * len(lzma.compress(text, format=lzma.FORMAT_ALONE, preset=9))
+    assert len(encoded(text, b"")) < 0.88 * len(lzma.compress(text, format=lzma.FORMAT_ALONE, preset=9))
 
 
 def test_a_file_with_another_decoder_is_not_read():
@@ -374,3 +382,37 @@ print(run(len(sys.argv) * 0), f"{NAME}{WIDTH:g}")
     assert "unread" not in text  # nothing waits for a missing key
     assert "zlib3.5" in text
     assert ".items()" not in text
+
+
+PARAMETERS = """
+from argparse import ArgumentParser
+
+
+class Parser(ArgumentParser):
+    def error(self, message):
+        print("error", message)
+        raise SystemExit(0)
+
+
+def whole(number, factor, *, offset=1):
+    return number * factor + offset
+
+
+def scaled(number, factor=2):
+    return number * factor
+
+
+print(whole(3, factor=2), scaled(4), scaled(4, 5), scaled(**{"number": 6}), (lambda length: length + 1)(2))
+"""
+
+
+def test_parameters_that_no_call_names_have_the_shortest_names():
+    text = ast.unparse(positional(ast.parse(PARAMETERS)))
+    assert "def whole(number, factor, *, offset=1)" in text, "number is a key of a mapping, too"
+    assert "lambda length, /:" in text
+    assert "def error(self, message)" in text, "argparse may call it with message=…"
+    assert printed(minified(PARAMETERS)) == printed(PARAMETERS)
+    short = minified("def scaled(number, factor=2):\n    return number * factor\n\n\nprint(scaled(4), scaled(4, 5))\n")
+    assert "number" not in short
+    assert "factor" not in short
+    assert printed(short) == "8 20\n"
