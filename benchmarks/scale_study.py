@@ -10,9 +10,11 @@
 `run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all recipes
 before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers' settings,
 optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows, calibration and the
-number of steps. What counts steps is scaled with them (hardware.step_scale). A finished run is not repeated, a killed
-one goes on. Contiguous and sliding scores are those of the whole validation split; with --ttt-documents the recipes
-that adapt are scored once more, adapting, on its first documents. Nothing here is a leaderboard score.
+number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average with seven
+losses of a micro-batch, for which it trains as many steps less as their forward passes cost. A finished run is not
+repeated, a killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
+--ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
+leaderboard score.
 
 `table` reads what is finished: BPB per rung, bytes, paired gains against each recipe's predecessor with 95 % intervals,
 and Spearman's rank correlation with the published scores.
@@ -21,6 +23,7 @@ and Spearman's rank correlation with the published scores.
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -43,6 +46,7 @@ RECIPES = {  # label: (experiment, suffix of its data folder); in the leaderboar
 }
 ADAPTIVE = ("april09", "april27", "frontier")  # calibrate their quantisers, and adapt while they are scored
 TTT = {"april09": "sgd", "april27": "phased", "frontier": "phased_in_order"}
+SEARCH_LOSSES, FORWARD_SHARE = 7, 1 / 3  # of a step's work, the rest is the way back
 HEADER_BYTES, TOKEN_BYTES = 1024, 2
 EQUAL, AT_EQUAL_BYTES, PACKED_STAGES = "equal_bytes", ", equal bytes", ("quantised", "sliding")
 
@@ -59,6 +63,8 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
     steps = max(1, round(tokens_of(folder) * options.passes / options.tokens_per_step))
     heads = options.width // 64
     calibrated = label in ADAPTIVE
+    searched = label == "frontier"
+    paid = math.ceil(SEARCH_LOSSES * FORWARD_SHARE / options.spans) if searched else 0
     return [
         f"experiment={experiment}",
         f"seed={seed}",
@@ -73,7 +79,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         f"hardware.threads={options.threads}",
         f"hardware.step_scale={steps / 5000:.6f}",
         "budget=tokens",
-        f"budget.max_tokens={steps * options.tokens_per_step}",
+        f"budget.max_tokens={(steps - paid) * options.tokens_per_step}",
         "trainer.val_check_steps=0",
         "callbacks.warmup.steps=1",
         "eval=ladder",
@@ -85,6 +91,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         "rules=none",
         "objective=sliding",
         *(["quant.calibration.batches=4", "quant.calibration.rows=16"] if calibrated else []),
+        *(["average.batches=1"] if searched else []),
         *options.override,
     ]
 

@@ -115,6 +115,32 @@ def warm_up(
         torch.cuda.set_rng_state_all(cuda_generators)
 
 
+def settle_average(
+    average: Averager,
+    model: Any,
+    stream: TokenStream,
+    device: torch.device,
+    rank: int,
+    world: int,
+    step: int,
+    resized: Callable[[Batch], Batch],
+) -> str:
+    """After `step` steps, let an average decide what is left to decide, by losses on the batches that would follow."""
+
+    def loss(batches: int) -> float:
+        first, losses = step * stream.micro_steps(world), []
+        for micro in range(first, first + batches):
+            batch = to_device(resized(stream.batch(micro, rank, world)), device)
+            # With a graph that nobody goes back through: without one, the network would be compiled once more.
+            losses.append(training_loss(model, batch, stream).detach().float())
+        mean = torch.stack(losses).mean()
+        if world > 1:
+            average_over_ranks([mean], world)
+        return float(mean)
+
+    return average.settle(model, loss)
+
+
 def train(
     model: Any,
     optimizer: Composite,
@@ -138,7 +164,7 @@ def train(
     `on_step(step, loss)` gets the step's mean loss as a device tensor (reading it synchronises: the caller's choice).
     `validate(step)` says whether training is to end there.
     """
-    accumulate, step = stream.micro_steps(world), first_step
+    accumulate, step, rates = stream.micro_steps(world), first_step, {}
     model.train()
     if average is not None:
         average.start(model)
@@ -175,5 +201,7 @@ def train(
                 break
             model.train()
             clock.start()
+    if average is not None:
+        settle_average(average, model, stream, device, rank, world, step, lambda batch: schedules.resized(batch, rates))
     clock.pause()
     return step

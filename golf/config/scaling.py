@@ -30,7 +30,7 @@ STEP_COUNTS: dict[str, tuple[str, ...]] = {
     "golf.models.depth.loop_depth": ("start_step",),
     "golf.models.depth.mini_recurrence_depth": ("start_step",),
 }
-DECAYS = {"golf.optim.averaging.Ema": ("decay",)}  # 1 - 1/steps
+DECAYS = {"average": "decay"}  # 1 - 1/steps, by group
 SECONDS = ("max_seconds", "reserve_seconds", "evaluation_seconds")  # of the budget
 
 
@@ -56,7 +56,7 @@ def rescaled(config: Config, overrides: Sequence[str] = ()) -> Config:
     if factor != 1.0 and factor > 0:
         for path, node, name in counted(found):
             if f"{path}.{name}" not in typed:
-                node[name] = scaled_value(node, name, factor)
+                node[name] = scaled_value(node[name], name == DECAYS.get(path), factor)
     return found
 
 
@@ -81,15 +81,14 @@ def counted(config: Config) -> Iterator[tuple[str, Config, str]]:
     """(path, node, argument) of every value that counts steps, none of them 0 or null."""
     for path, node in _nodes(config, ""):
         target = str(node.get("_target_"))
-        for name in (*STEP_COUNTS.get(target, ()), *DECAYS.get(target, ())):
+        for name in (*STEP_COUNTS.get(target, ()), *filter(None, (DECAYS.get(path),))):
             if _number(node.get(name), 0.0) > 0:
                 yield path, node, name
 
 
-def scaled_value(node: Config, name: str, factor: float) -> Any:
+def scaled_value(value: Any, is_decay: bool, factor: float) -> Any:
     """The value of an argument after `factor` times as many steps: a count of at least 1, or a decay of at least 0."""
-    value = node[name]
-    if name in DECAYS.get(str(node["_target_"]), ()):
+    if is_decay:
         return 1.0 - 1.0 / max(1.0, factor / (1.0 - value)) if value < 1 else value
     return max(1, round(value * factor))
 

@@ -4,6 +4,7 @@ Exponential moving average: shadow <- d · shadow + (1 - d) · weights after eve
 initial weights (no bias correction). Stochastic weight averaging (arXiv:1803.05407): the mean of some late weights.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -21,6 +22,13 @@ class Averager(Protocol):
 
     def update(self, model: nn.Module, progress: Progress, lr_multiplier: float = 1.0) -> None:
         """After optimizer step `progress.step` - 1, whose learning rates were the base rates times `lr_multiplier`."""
+
+    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
+        """After the last step, on the training clock: what is still to be decided; returns what to say of it.
+
+        `loss(n)` is the model's mean training loss on the next n micro-batches of every rank, the same on all ranks.
+        """
+        ...
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in the dtype of the model's parameter."""
@@ -67,6 +75,10 @@ class Ema:
         if self.decay is not None:
             return self.decay
         return 1.0 - 1.0 / max(1.0, self.horizon_fraction * progress.step)
+
+    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
+        """Nothing is left to decide."""
+        return ""
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in the dtype of the model's parameter."""
@@ -139,6 +151,10 @@ class Swa:
             else:
                 self.sums[name] = value.clone()
         self.count += 1
+
+    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
+        """Nothing is left to decide."""
+        return ""
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in dtype and on the device of the model's parameter."""

@@ -137,10 +137,18 @@ def test_what_is_typed_stays_as_typed(composed):
 
 
 def test_counts_stay_counts_and_decays_stay_decays():
-    assert scaled_value({"_target_": "golf.optim.schedules.LinearRamp", "steps": 3}, "steps", 0.001) == 1
-    ema = {"_target_": "golf.optim.averaging.Ema", "decay": 0.997}
-    assert scaled_value(ema, "decay", 0.0001) == 0.0
-    assert scaled_value(ema, "decay", 2.0) == pytest.approx(0.9985)
+    assert scaled_value(3, False, 0.001) == 1
+    assert scaled_value(0.997, True, 0.0001) == 0.0
+    assert scaled_value(0.997, True, 2.0) == pytest.approx(0.9985)
+
+
+def test_a_decay_of_any_average_is_scaled(composed):
+    """By group, so that an average from outside is scaled like golf's own."""
+    for option in ("ema", "search"):
+        found = composed("experiment=baseline", f"average={option}", "average.decay=0.99", "hardware.step_scale=0.5")
+        assert found["average"]["decay"] == 0.99  # typed
+    recipe = composed("experiment=record/0427_lqer_sparse_gate_hp", "hardware.step_scale=0.1", "average=search")
+    assert recipe["average"]["decay"] == pytest.approx(1 - 0.0035 / 0.1)
 
 
 def test_the_input_is_left_alone(composed):
@@ -154,16 +162,19 @@ def test_no_argument_that_counts_steps_is_forgotten():
     """Every `_target_` of the groups whose values follow the steps: such arguments are scaled, or are listed here."""
     from golf.config.catalogue import options
 
-    targets = set()
+    targets, averages = set(), set()
     for group in GROUPS:
         for option in options([conf_dir()]).get(group, []):
-            targets |= set(re.findall(r"_target_: (golf\.[\w.]+)", option.path.read_text()))
+            found = set(re.findall(r"_target_: (golf\.[\w.]+)", option.path.read_text()))
+            targets |= found
+            averages |= found if group in DECAYS else set()
     assert {"golf.optim.averaging.Ema", "golf.optim.schedules.LinearRamp"} <= targets
     for target in sorted(targets):
         module, _, name = target.rpartition(".")
         arguments = inspect.signature(getattr(importlib.import_module(module), name)).parameters
         counts = {a for a in arguments if re.search(r"step|every|^decay$", a)} - NOT_COUNTS
-        assert counts == {*STEP_COUNTS.get(target, ()), *DECAYS.get(target, ())}, target
+        decays = {"decay"} if target in averages else set()  # those are found by their group, whatever has them
+        assert counts - decays == set(STEP_COUNTS.get(target, ())), target
 
 
 def test_every_listed_argument_is_met_in_conf(composed):
