@@ -2,7 +2,8 @@
 
     python benchmarks/export.py [experiment …] [--run <run folder>] [--json benchmarks/results/export.json]
 
-With --run the run's program is also verified as `verify_code=true` does it, which is what an export costs its user.
+The configuration is the one that a run on GPUs writes down (golf/training/resolve.py): device and dtype are no longer
+`auto`. With --run the run's program is also verified as `verify_code=true` does it, which is what an export costs its user.
 Seconds are of this machine, CPU seconds of this process and its children.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 EXPERIMENTS = ("smoke", "baseline", "record/0322_ema_gptq_lite")
+ON_GPUS = ("hardware.accelerator=cuda", "hardware.compute_dtype=bfloat16", "model.compute_dtype=bfloat16")
 SENTENCE_PIECE = "golf.data.tokenizer_kinds.SentencePieceTokenizer"
 
 
@@ -33,7 +35,7 @@ def export_of(experiment: str, composer: Any) -> dict[str, Any]:
     from golf.submission.flatten import as_shipped, flatten
     from golf.submission.pack import unpacked
 
-    config = composer.compose([f"experiment={experiment}"])
+    config = composer.compose([f"experiment={experiment}", *ON_GPUS, "hardware.compile=true", "hardware.threads=8"])
     begin = cpu_seconds()
     text = flatten(config, config["data"]["folder"], "0" * 64, SENTENCE_PIECE)
     middle = cpu_seconds()

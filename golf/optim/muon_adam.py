@@ -62,26 +62,27 @@ def muon_adam(
         clip_norm, clip: gradient norm limit, 0 = off; see `Composite`.
     """
     beta1, beta2 = betas
-    adam: dict[str, Any] = {"rule": "adam", "betas": (beta1, beta2), "eps": eps}
-    embedding: dict[str, Any] = {"lr": embedding_lr, "weight_decay": embedding_weight_decay, **adam}
-    scalar: dict[str, Any] = {"lr": scalar_lr, "weight_decay": scalar_weight_decay, **adam}
-    table = group_following(embedding, table_lr, table_weight_decay)
-    gate = group_following(scalar, gate_lr, gate_weight_decay)
-    groups = [
-        ParameterGroup("embedding", roles=("embedding",), pattern=embedding_pattern, **embedding),
-        ParameterGroup("table", roles=("table",), **table),
-        ParameterGroup("head", roles=("head",), **group_following(embedding, head_lr, head_weight_decay)),
-        ParameterGroup(
-            "matrix",
-            rule="muon",
-            lr=matrix_lr,
-            roles=("matrix",),
-            pattern=matrix_pattern,
-            weight_decay=matrix_weight_decay,
-        ),
-        ParameterGroup("scalar", roles=("scalar",), pattern=scalar_pattern, **scalar),
-        ParameterGroup("gate", roles=("gate",), **gate),
-    ]
+    groups = muon_adam_groups(
+        lr={
+            "embedding": embedding_lr,
+            "table": table_lr,
+            "head": head_lr,
+            "matrix": matrix_lr,
+            "scalar": scalar_lr,
+            "gate": gate_lr,
+        },
+        weight_decay={
+            "embedding": embedding_weight_decay,
+            "table": table_weight_decay,
+            "head": head_weight_decay,
+            "matrix": matrix_weight_decay,
+            "scalar": scalar_weight_decay,
+            "gate": gate_weight_decay,
+        },
+        pattern={"embedding": embedding_pattern, "matrix": matrix_pattern, "scalar": scalar_pattern},
+        betas=(beta1, beta2),
+        eps=eps,
+    )
     make_rule: Any = partial(ShardedMuonRule, reduce_dtype=reduce_dtype) if sharded else MuonRule
     rule = make_rule(
         newton_schulz_steps=newton_schulz_steps,
@@ -95,20 +96,35 @@ def muon_adam(
         compiled=compiled,
     )
     rules = {"muon": rule, "adam": AdamRule()}
-    return Composite(
-        route_parameters(model, merged_groups(groups)), rules, momentum=momentum, clip_norm=clip_norm, clip=clip
-    )
+    return Composite(route_parameters(model, groups), rules, momentum=momentum, clip_norm=clip_norm, clip=clip)
 
 
-def group_following(leader: dict[str, Any], lr: float | None, weight_decay: float | None) -> dict[str, Any]:
-    """Settings of a group that are those of another unless given."""
-    own = {"lr": lr, "weight_decay": weight_decay}
-    return {**leader, **{key: value for key, value in own.items() if value is not None}}
+def muon_adam_groups(
+    lr: dict[str, float | None],
+    weight_decay: dict[str, float | None],
+    pattern: dict[str, str | None],
+    betas: tuple[float, float],
+    eps: float,
+) -> list[ParameterGroup]:
+    """The groups of `muon_adam`, one for each role, with what None stands for filled in.
 
-
-def merged_groups(groups: list[ParameterGroup]) -> list[ParameterGroup]:
-    """Groups with equal settings become one, for fewer, larger updates: table and embedding, gate and scalar."""
-    by_name = {group.name: group for group in groups}
+    Groups with equal settings become one, for fewer, larger updates: table and embedding, gate and scalar.
+    """
+    by_name: dict[str, ParameterGroup] = {}
+    for name, leader in (
+        *(("embedding", ""), ("table", "embedding"), ("head", "embedding")),
+        *(("matrix", ""), ("scalar", ""), ("gate", "scalar")),
+    ):
+        own_lr, own_decay = lr[name], weight_decay[name]
+        rule: dict[str, Any] = {"rule": "muon"} if name == "matrix" else {"rule": "adam", "betas": betas, "eps": eps}
+        by_name[name] = ParameterGroup(
+            name,
+            lr=by_name[leader].lr if own_lr is None else own_lr,
+            roles=(name,),
+            pattern=pattern.get(name),
+            weight_decay=by_name[leader].weight_decay if own_decay is None else own_decay,
+            **rule,
+        )
     for name, leader in (("table", "embedding"), ("gate", "scalar")):
         first, second = by_name[leader], by_name[name]
         if (first.lr, first.weight_decay) == (second.lr, second.weight_decay):

@@ -13,7 +13,7 @@ RAISED = {"UserError", "ValueError", "VerificationFailed", "GolfError"}
 
 
 class Checks(ast.NodeTransformer):
-    """Takes checks out of top-level definitions, except of those named in `kept`."""
+    """Takes checks out of definitions, except of those named in `kept`."""
 
     def __init__(self, kept: set[str]):
         self.kept = kept
@@ -30,6 +30,8 @@ class Checks(ast.NodeTransformer):
 
     def raises(self, body: list[ast.stmt]) -> bool:
         """Whether statements do nothing but raise an error of golf's."""
+        while len(body) > 1 and isinstance(body[0], ast.Assign | ast.AnnAssign) and only_says(body[0]):
+            body = body[1:]
         if len(body) != 1:
             return False
         node = body[0]
@@ -54,6 +56,8 @@ class Checks(ast.NodeTransformer):
         return self.raises(body[-1:]) and all(isinstance(item, ast.With | ast.If) for item in body[:-1])
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        if node.name in self.kept:
+            return node
         self.generic_visit(node)
         node.body = node.body or [ast.copy_location(ast.Pass(), node)]
         return node
@@ -62,6 +66,12 @@ class Checks(ast.NodeTransformer):
         self.generic_visit(node)
         node.body = node.body or [ast.copy_location(ast.Pass(), node)]
         return node
+
+
+def only_says(node: ast.Assign | ast.AnnAssign) -> bool:
+    """`names = sorted(…)` before an error is raised that shows them."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return all(isinstance(target, ast.Name | ast.Tuple) for target in targets)
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

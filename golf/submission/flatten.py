@@ -39,8 +39,9 @@ PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
 ANY_TOKENIZER = "golf.data.tokenizer.open_tokenizer"
 FORMS = ("readable", "packed", "whole")
-# Definitions whose checks of input stay: the main program's, and those that protect a score.
-KEEP_CHECKS = ("ProgramRun", "main", "read_options", "Ledger")
+# Definitions and methods whose checks of input stay: the main program's, those that protect a score, and those of what
+# is not the same in every run: how many ranks there are, and weights that are no numbers.
+KEEP_CHECKS = ("ProgramRun", "main", "read_options", "Ledger", "micro_steps", "prepared")
 _WIDTH = 120
 
 

@@ -3,7 +3,7 @@
 The model is that of the PAQ family (M. Mahoney, "Adaptive weighing of context models for lossless data compression",
 2005): a context is the last one to six bytes, the word, the innermost open bracket of the line, the shape of the text
 (a letter for every word) and some of these together; a slot per context and bits of the byte so far holds a probability
-and how sure it is; the logits are summed with weights that learn online, chosen by the bits so far and by the last byte.
+and how sure it is; the logits are summed with weights that learn online, chosen by the bits so far and the last byte.
 A range coder writes the bits in base 253, whose digits are the bytes that a string literal of Python can hold as they
 are. `predictions` and `decoded` are also the text of the decoder that a packed program carries
 (golf/submission/pack.py); that text, which both sides have, is what the model learns from first.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from golf.submission.effects import Effects
 from golf.submission.interpret import Interpreter
-from golf.submission.pure import is_pure
 from golf.submission.reads import Reads
 from golf.submission.values import Bound, Box, ClassFacts, FunctionFacts
 from golf.submission.walk import walk
@@ -24,11 +24,12 @@ def remove_parameters(tree: ast.Module, facts: Interpreter, attributes: Reads) -
     dead = unread_parameters(facts, present) | unread_fields(facts, present, attributes)
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     uses = [(node, targets_of(node, facts)) for node in calls]
+    effects = Effects(facts)
     while True:
         before = len(dead)
         for _, targets in uses:
             for argument, wanted in targets:
-                keeps = argument is not None and not is_pure(argument)
+                keeps = argument is not None and not effects.pure(argument)
                 if keeps or not wanted <= dead:
                     dead -= wanted
         if len(dead) == before:

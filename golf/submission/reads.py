@@ -17,13 +17,15 @@ class Reads:
     of_classes: dict[str, set[ClassFacts]] = field(default_factory=dict)
     of_anything: set[str] = field(default_factory=set)
     whole: set[ClassFacts] = field(default_factory=set)  # every attribute of these is
+    tables: set[ClassFacts] = field(default_factory=set)  # every attribute that is the instance's own (no method) is
 
     def has(self, facts: Interpreter, owner: ClassFacts, name: str) -> bool:
         """Whether somebody may read this attribute of an instance of a class."""
         related = [c for c in facts.classes.values() if owner in c.lineage() or c in owner.lineage()]
         if name in self.of_anything and any(item.findable for item in related):
             return True
-        return not (self.of_classes.get(name, set()) | self.whole).isdisjoint(related)
+        own = set[ClassFacts]() if any(name in item.methods for item in related) else self.tables
+        return not (self.of_classes.get(name, set()) | self.whole | own).isdisjoint(related)
 
 
 def attribute_table(node: ast.AST) -> ast.expr | None:
@@ -61,7 +63,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
         table = attribute_table(node)
         if table is not None and id(node) not in asked:
             held = facts.values.get(id(table)) or frozenset({ANY})
-            reads.whole |= {atom.of for atom in held if isinstance(atom, Instance)}
+            reads.tables |= {atom.of for atom in held if isinstance(atom, Instance)}
             if not all(isinstance(atom, Instance) for atom in held):
                 reads.of_anything |= all_texts(tree)
                 every_name |= not isinstance(table, ast.Name | ast.Attribute)  # `type(x)` is a class that is not seen

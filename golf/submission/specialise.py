@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from golf.submission.checks import Checks, without_docstring
+from golf.submission.effects import Effects
+from golf.submission.evaluated import Evaluation
 from golf.submission.inline import bound_in, inlined
 from golf.submission.interpret import Interpreter, interpreted
-from golf.submission.pure import is_pure, is_trial, may_raise, waits_for_expressions
+from golf.submission.known import KnownNames
+from golf.submission.pure import is_trial, may_raise, waits_for_expressions
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
-from golf.submission.values import Box, only_constant
+from golf.submission.values import Box, ClassFacts, only_constant
 from golf.submission.walk import walk
 
 LITERALS = (type(None), bool, int, float, str)
@@ -70,35 +73,15 @@ class Folder(ast.NodeTransformer):
     """Constants for what can only be one, and branches that are never taken dropped."""
 
     def __init__(self, facts: Interpreter):
-        self.facts = facts
-        self.known: dict[Any, bool] = {}  # functions that do nothing but return something
+        self.facts, self.effects = facts, Effects(facts)
         self.guarded = 0  # in how many `try` blocks this is, whose handlers may wait for what an expression raises
         self.reads: Counter[str] = Counter()  # names that the function reads in which this is
+        self.names, self.evaluation = KnownNames(facts), Evaluation(facts)
+        blocks = [n for n in walk(facts.tree) if isinstance(n, ast.Module | ast.FunctionDef | ast.ClassDef)]
+        self.docstrings = {id(node.body[0]) for node in blocks if node.body and is_text(node.body[0])}
 
     def pure(self, node: ast.AST | None) -> bool:
-        return is_pure(node, self.harmless)
-
-    def harmless(self, node: ast.Call) -> bool:
-        """Whether a call ends in functions of the program that change nothing."""
-        callees = self.facts.calls.get(id(node), set())
-        return bool(callees) and None not in callees and all(self.changes_nothing(f) for f, _ in callees)
-
-    def changes_nothing(self, function: Any) -> bool:
-        if function not in self.known:
-            self.known[function] = False  # where it calls itself
-            plain = function.kind == "plain" and isinstance(function.node, ast.FunctionDef)
-            self.known[function] = (
-                plain and not function.is_generator and all(map(self.only_computes, function.node.body))
-            )
-        return self.known[function]
-
-    def only_computes(self, node: ast.stmt) -> bool:
-        if isinstance(node, ast.If):
-            return self.pure(node.test) and all(map(self.only_computes, [*node.body, *node.orelse]))
-        if isinstance(node, ast.Assign):
-            names = [item for target in node.targets for item in walk(target)]
-            return self.pure(node.value) and all(isinstance(item, ast.Name | ast.Tuple) for item in names)
-        return isinstance(node, ast.Return | ast.Pass | ast.Expr) and self.pure(getattr(node, "value", None))
+        return self.effects.pure(node)
 
     # -- statements ---------------------------------------------------------------------------------------------------
     def body(self, statements: list[ast.stmt], needed: bool = True) -> list[ast.stmt]:
@@ -123,10 +106,10 @@ class Folder(ast.NodeTransformer):
             return node
         node.decorator_list = [self.visit(item) for item in node.decorator_list]
         node.args = self.generic_visit_all(node.args)
-        outer, self.reads = (self.guarded, self.reads), names_read(node)
-        self.guarded = 0
+        outer, self.reads = (self.guarded, self.reads, self.names.bound), names_read(node)
+        self.guarded, self.names.bound = 0, bound_in(node) | (self.names.bound or set())
         node.body = self.body(node.body)
-        self.guarded, self.reads = outer
+        self.guarded, self.reads, self.names.bound = outer
         if function.owner is not None and node.name == "__post_init__" and is_empty(without_docstring(node.body)):
             return None
         while len(node.body) > 1 and is_bare_return(node.body[-1]):
@@ -160,10 +143,30 @@ class Folder(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> Any:
         inside = names_read(node)
         used_later = any(self.reads[name] > inside[name] for name in bound_in(node.target))
+        if self.is_never_filled(node.iter) and not used_later:
+            return self.body(node.orelse, needed=False) or None
         node.iter = self.visit(node.iter)
         node.body, node.orelse = self.body(node.body), self.body(node.orelse, needed=False)
+        if is_once(node) and not any(inside[name] for name in bound_in(node.target)) and not used_later:
+            return node.body
         if is_empty(node.body) and not node.orelse and self.pure(node.iter) and not used_later:
             return None
+        return node
+
+    def is_never_filled(self, node: ast.expr) -> bool:
+        """Whether what is iterated over is a container into which nothing ever comes."""
+        held = self.facts.values.get(id(node), frozenset())
+        boxes = [atom for atom in held if isinstance(atom, Box) and atom.kind in ("list", "tuple", "set", "dict")]
+        empty = all(atom.exact and not (atom.items or atom.others or atom.lost) for atom in boxes)
+        return bool(held) and len(boxes) == len(held) and empty and self.pure(node)
+
+    def visit_ListComp(self, node: ast.ListComp) -> Any:
+        if self.is_never_filled(node.generators[0].iter):
+            return ast.copy_location(ast.List([], ast.Load()), node)
+        self.generic_visit(node)
+        never = any(isinstance(test, ast.Constant) and not test.value for part in node.generators for test in part.ifs)
+        if never and self.pure(node.generators[0].iter):
+            return ast.copy_location(ast.List([], ast.Load()), node)
         return node
 
     def visit_While(self, node: ast.While) -> Any:
@@ -234,7 +237,7 @@ class Folder(ast.NodeTransformer):
         if self.does_nothing(node.value):
             return None
         if isinstance(node.value, ast.Constant):
-            return node if isinstance(node.value.value, str) else None
+            return node if id(node) in self.docstrings else None
         node.value = self.visit(node.value)
         waited_for = may_raise(node.value) if self.guarded else is_trial(node.value)
         return None if self.pure(node.value) and not isinstance(node.value, ast.Yield) and not waited_for else node
@@ -251,7 +254,14 @@ class Folder(ast.NodeTransformer):
         """The constant that an expression can only be, if it does nothing else."""
         if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or isinstance(node, ast.Starred | ast.JoinedStr):
             return None
-        known = only_constant(self.facts.values.get(id(node), frozenset()))
+        value = self.facts.values.get(id(node), frozenset())
+        known = only_constant(value)
+        if isinstance(node, ast.Call) and self.names.bound is not None:
+            result = self.evaluation.result(node, self.names.bound)
+            if result is not None:
+                return result
+        if known is None and self.pure(node):
+            return self.names.expression(value, node)
         if known is None or not isinstance(known.value, LITERALS) or not self.pure(node):
             return None
         if isinstance(known.value, float) and known.value != known.value:
@@ -310,12 +320,58 @@ class Folder(ast.NodeTransformer):
         for keyword in node.keywords:
             keyword.value = self.visit(keyword.value)
         node.args = [item for item in node.args if not is_empty_star(item)]
+        node.keywords = [part for item in node.keywords for part in self.spelled_out(item)]
+        if self.names.is_bare_partial(node):
+            return node.args[0]
         node.keywords = [item for item in node.keywords if not (item.arg is None and self.is_empty(item.value))]
+        if isinstance(node.func, ast.Name) and node.func.id == "isinstance" and len(node.args) == 2:
+            node.args[1] = self.made_kinds(node.args[1])
         if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:
             name = node.args[1]
             if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier():
                 return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
         return node
+
+    def made_kinds(self, node: ast.expr) -> ast.expr:
+        """The classes of a test without those of which there never is an instance; one at least stays."""
+        if not isinstance(node, ast.BinOp | ast.Tuple):
+            return node
+        parts = node.elts if isinstance(node, ast.Tuple) else [node.left, node.right]
+        kept = [part for part in parts if not self.is_never_made(part)]
+        if len(kept) == len(parts) or not kept:
+            if isinstance(node, ast.BinOp):
+                node.left, node.right = self.made_kinds(node.left), self.made_kinds(node.right)
+            return node
+        if isinstance(node, ast.Tuple) and len(kept) > 1:
+            node.elts = kept
+            return node
+        return self.made_kinds(kept[0])
+
+    def is_never_made(self, node: ast.expr) -> bool:
+        """Whether a name is that of a class of the program that nothing makes an instance of."""
+        held = self.facts.values.get(id(node), frozenset())
+        kinds = [atom for atom in held if isinstance(atom, ClassFacts)]
+        made = [item for item in self.facts.classes.values() if (item.instantiated or item.lost)]
+        return len(kinds) == 1 == len(held) and not any(kinds[0] in item.lineage() for item in made)
+
+    def spelled_out(self, keyword: ast.keyword) -> list[ast.keyword]:
+        """`**held` as `a=1, b=Kind`, where that is all it ever holds."""
+        held = self.facts.values.get(id(keyword.value), frozenset())
+        box = next(iter(held)) if len(held) == 1 else None
+        if keyword.arg is not None or not isinstance(box, Box) or not self.pure(keyword.value):
+            return [keyword]
+        if not box.exact or box.lost or box.unsure or box.others or not all(isinstance(key, str) for key in box.items):
+            return [keyword]
+        found: list[ast.keyword] = []
+        for name, value in box.items.items():
+            known = only_constant(value)
+            simple = known is not None and isinstance(known.value, LITERALS)
+            spelled = literal(known.value, keyword.value) if known is not None and simple else None
+            spelled = spelled or self.names.expression(value, keyword.value)
+            if spelled is None:
+                return [keyword]
+            found.append(ast.copy_location(ast.keyword(name, spelled), keyword))
+        return found
 
     def is_empty(self, node: ast.expr) -> bool:
         """Whether a dictionary has nothing in it, ever."""
@@ -360,6 +416,8 @@ class Folder(ast.NodeTransformer):
     def _display(self, node: Any) -> Any:
         found: list[ast.expr] = []
         for item in node.elts:
+            if isinstance(item, ast.Starred) and self.is_never_filled(item.value):
+                continue
             visited = self.visit(item)
             if isinstance(visited, ast.Starred) and isinstance(visited.value, ast.List | ast.Tuple):
                 found += visited.value.elts
@@ -373,6 +431,21 @@ class Folder(ast.NodeTransformer):
         node.ifs = [self.condition(item) for item in node.ifs]
         node.ifs = [item for item in node.ifs if not (isinstance(item, ast.Constant) and item.value)]
         return node
+
+
+def is_text(node: ast.stmt) -> bool:
+    """A text as a statement of its own."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def is_once(node: ast.For) -> bool:
+    """`for _ in range(1)` without a `break`, a `continue` or an `else`."""
+    match node.iter:
+        case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=1)]):
+            jumps = any(isinstance(item, ast.Break | ast.Continue) for item in walk(node))
+            return not jumps and not node.orelse
+        case _:
+            return False
 
 
 def written_value(node: ast.expr) -> ast.expr:

@@ -277,6 +277,9 @@ class Tables(ProgramTables):
             if not isinstance(atom, Box) or atom.lost or not atom.exact:
                 return {True, False}
             held: set[Any] = set()
+            if not atom.items and not atom.others:
+                outcomes.add(False)
+                continue
             if atom.kind == "dict":
                 held = {(type(key).__name__, key) for key in atom.items}
             else:

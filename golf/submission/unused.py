@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from golf.submission.effects import Effects
 from golf.submission.interpret import Interpreter
+from golf.submission.known import is_dtype
 from golf.submission.parameters import remove_parameters
 from golf.submission.pure import is_pure, may_raise, waits_for_expressions
 from golf.submission.reads import Reads, attribute_reads
-from golf.submission.values import Bound, Box, ClassFacts, Constant, FunctionFacts, Instance, foreign_has
+from golf.submission.values import Bound, Box, ClassFacts, Constant, Foreign, FunctionFacts, Instance, foreign_has
 from golf.submission.walk import walk
 
 
@@ -34,7 +36,7 @@ class Attributes(ast.NodeTransformer):
     """Takes out `self.x = value` and members of class bodies whose names nothing reads."""
 
     def __init__(self, facts: Interpreter, attributes: Reads):
-        self.facts, self.attributes = facts, attributes
+        self.facts, self.attributes, self.effects = facts, attributes, Effects(facts)
         self.within: list[ClassFacts] = []
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
@@ -88,7 +90,7 @@ class Attributes(ast.NodeTransformer):
         return node
 
     def _is_unread(self, target: ast.Attribute, value: ast.expr) -> bool:
-        if not is_pure(value) or not is_pure(target.value):
+        if not self.effects.pure(value) or not is_pure(target.value):
             return False
         if not (isinstance(target.value, ast.Name) and target.value.id == "self" and self.within):
             receivers = self.facts.values.get(id(target.value), frozenset())
@@ -111,6 +113,8 @@ def is_plain(atom: Any) -> bool:
     """Whether a torch module takes an attribute for a mere value."""
     if isinstance(atom, Instance):
         return not atom.of.is_module()
+    if isinstance(atom, Foreign) and is_dtype(atom):
+        return True
     return isinstance(atom, Constant | FunctionFacts | Bound | ClassFacts) or (
         isinstance(atom, Box) and atom.kind == "partial"
     )

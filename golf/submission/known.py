@@ -1,0 +1,98 @@
+"""What can only be one function or class of the program is written as its name, wherever it was handed to.
+
+So is an object without any state, as a call of its class: any two of them are the same. A configuration of parts, each
+handed down to where it is used, becomes calls of those parts. Invariant: an expression is replaced only where its name
+means the same thing, and where nothing but calling it and looking up its methods can be done with it.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from golf.submission.interpret import Interpreter
+from golf.submission.values import Box, ClassFacts, Foreign, FunctionFacts, Instance, Value, foreign, foreign_object
+from golf.submission.walk import walk
+
+OF_PARTIALS = {"keywords", "func", "args"}
+
+
+def is_dtype(atom: Foreign) -> bool:
+    """Whether something foreign is a `torch.dtype`."""
+    return atom.path.startswith("torch.") and type(foreign_object(atom.path)).__name__ == "dtype"
+
+
+class KnownNames:
+    """Functions, classes and objects without state of a program, by the names they have at its top level."""
+
+    def __init__(self, facts: Interpreter):
+        self.facts = facts
+        self.bound: set[str] | None = None  # names that mean something else where the folder is; None = top level
+        nodes = list(walk(facts.tree))
+        self.partials_are_read = any(isinstance(n, ast.Attribute) and n.attr in OF_PARTIALS for n in nodes)
+        self.compared = {atom for n in nodes if isinstance(n, ast.Compare) for atom in self._identified(n)}
+        self.top = {node.name for node in facts.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+    def _identified(self, node: ast.Compare) -> set[Any]:
+        """What may be told from another by `is`."""
+        if not any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            return set()
+        sides = [self.facts.values.get(id(part), frozenset()) for part in (node.left, *node.comparators)]
+        by_none = any(isinstance(part, ast.Constant) for part in (node.left, *node.comparators))
+        return set() if by_none else set().union(*sides)
+
+    def expression(self, value: Value, node: ast.expr) -> ast.expr | None:
+        """The name of the only thing that a value is; None if there is no such name here."""
+        if len(value) != 1 or self.bound is None:
+            return None
+        (atom,) = value
+        if isinstance(atom, Foreign):
+            return self.foreign_name(atom, node)
+        made = isinstance(atom, Instance)
+        if made and (not self.is_stateless(atom.of) or (isinstance(node, ast.Name) and node.id == "self")):
+            return None
+        named = atom.of if isinstance(atom, Instance) else atom
+        if not isinstance(named, FunctionFacts | ClassFacts) or not self.is_at_top(named):
+            return None
+        if isinstance(node, ast.Name) and not made and node.id == named.name:
+            return None
+        if made and isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == named.name:
+            return None
+        name: ast.expr = ast.copy_location(ast.Name(named.name, ast.Load()), node)
+        return ast.copy_location(ast.Call(name, [], []), node) if made else name
+
+    def foreign_name(self, atom: Foreign, node: ast.expr) -> ast.expr | None:
+        """A type of numbers by its path, `torch.bfloat16`."""
+        head, _, name = atom.path.rpartition(".")
+        if head in (self.bound or ()) or not is_dtype(atom) or ast.unparse(node) == atom.path:
+            return None
+        if self.facts.module.values.get(head) != foreign(head) or self.facts.module.assignments.get(head) != 1:
+            return None
+        return ast.copy_location(
+            ast.Attribute(ast.copy_location(ast.Name(head, ast.Load()), node), name, ast.Load()), node
+        )
+
+    def is_at_top(self, named: FunctionFacts | ClassFacts) -> bool:
+        """Whether a definition is the only one of its name, and the name means it here."""
+        if named.name in (self.bound or ()) or named.name not in self.top:
+            return False
+        if isinstance(named, FunctionFacts) and (named.owner is not None or isinstance(named.node, ast.Lambda)):
+            return False
+        outer = named.scope.parent
+        return outer is self.facts.module and outer.assignments.get(named.name) == 1
+
+    def is_stateless(self, facts: ClassFacts) -> bool:
+        """Whether instances of a class hold nothing, and nobody asks which of them one is."""
+        if facts.foreign_bases() or facts.is_record or facts.lost or facts.all_fields():
+            return False
+        if any(item.attributes or "__init__" in item.methods or "__new__" in item.methods for item in facts.lineage()):
+            return False
+        return facts.instance not in self.compared and "__eq__" not in facts.methods
+
+    def is_bare_partial(self, node: ast.Call) -> bool:
+        """`partial(function)`, which is the function itself to those who only call it."""
+        if self.partials_are_read or len(node.args) != 1 or node.keywords:
+            return False
+        box = self.facts.boxes.get((id(node), "partial"))
+        known = isinstance(box, Box) and not box.lost and not box.items
+        return known and all(isinstance(atom, FunctionFacts | ClassFacts) for atom in box.function)

@@ -1,0 +1,315 @@
+"""What is settled when a program is exported: names of parts, objects without state, functions of constants."""
+
+from __future__ import annotations
+
+import pytest
+from submission_programs import special
+
+
+def test_parts_that_are_handed_down_are_called_by_name():
+    text = special(
+        """
+from functools import partial
+
+
+class Wide:
+    def width(self):
+        return 3
+
+
+class Layer:
+    def __init__(self, size):
+        self.size = size
+
+
+class Net:
+    def __init__(self, layer, shape):
+        self.layers = [layer(n * shape.width()) for n in range(3)]
+
+
+def build(make):
+    return make()
+
+
+net = build(partial(Net, layer=partial(Layer), shape=Wide()))
+print([layer.size for layer in net.layers])
+"""
+    )
+    assert "Layer(n * 3)" in text
+    assert "partial" not in text
+
+
+def test_a_name_that_means_something_else_is_not_written():
+    text = special(
+        """
+class Layer:
+    def __init__(self, size):
+        self.size = size
+
+
+class Net:
+    def __init__(self, make, sizes):
+        for Layer in sizes:
+            self.layer = make(Layer)
+
+
+print(Net(Layer, [len("ab"), len("abc")]).layer.size)
+"""
+    )
+    assert "make(Layer)" in text
+
+
+def test_objects_that_are_told_apart_or_hold_something_stay():
+    text = special(
+        """
+class Marker:
+    pass
+
+
+class Counter:
+    def more(self):
+        self.count = getattr(self, "count", 0) + 1
+        return self.count
+
+
+class Pair:
+    def __init__(self, first, second, counter):
+        self.first, self.second, self.counter = first, second, counter
+
+    def same(self):
+        return self.first is self.second
+
+
+marker = Marker()
+print(Pair(marker, marker, Counter()).same(), Pair(Marker(), marker, Counter()).same())
+held = Pair(marker, marker, Counter())
+print(held.counter.more(), held.counter.more())
+"""
+    )
+    assert "self.first is self.second" in text
+    assert "self.counter" in text
+
+
+def test_partials_whose_insides_are_read_stay():
+    text = special(
+        """
+from functools import partial
+
+
+def add(a, b):
+    return a + b
+
+
+def show(made):
+    print(made.func.__name__, made.keywords, made(1, 2))
+
+
+show(partial(add))
+"""
+    )
+    assert "partial(add)" in text
+
+
+def test_functions_of_constants_are_called_beforehand():
+    text = special(
+        """
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+KNOWN = {"half": 0.5, "whole": 1.0}
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    rate: float
+    roles: tuple = ()
+
+
+class Visit(NamedTuple):
+    block: int
+    skip: int | None = None
+
+
+def groups_of(rates, default):
+    found = [Group(name, KNOWN[default] if rate is None else rate, (name,)) for name, rate in rates.items()]
+    return [replace(group, roles=(*group.roles, "all")) for group in found]
+
+
+def visits_of(count):
+    return tuple(Visit(n, n - 1 if n else None) for n in range(count))
+
+
+def main(numbers):
+    for group in groups_of({"a": None, "b": -2.0}, "half"):
+        print(group.name, group.rate * len(numbers), group.roles)
+    for visit in visits_of(2):
+        print(visit.block + len(numbers), visit.skip)
+
+
+main([1, 2])
+main([3])
+"""
+    )
+    assert "Group('a', 0.5, roles=('a', 'all'))" in text.replace('"', "'")
+    assert "Visit(1, skip=0)" in text
+    assert "def groups_of" not in text
+    assert "KNOWN" not in text
+
+
+STAY = {
+    "a function that notes its calls": """
+seen = []
+def note(x):
+    seen.append(x)
+    return [x]
+def main():
+    for n in range(2):
+        print(note(4), seen)
+main()
+""",
+    "a table that changes": """
+table = {"a": 1}
+def look(name):
+    return [table[name]]
+def main():
+    print(look("a"))
+    table["a"] = 2
+    print(look("a"))
+main()
+""",
+    "a list that somebody holds": """
+parts = [1, 2]
+def both():
+    return parts
+def main():
+    both().append(3)
+    print(both(), parts)
+main()
+""",
+    "something from outside": """
+import os
+def home():
+    return os.environ.get("HOME", "")
+def main():
+    print(home() == os.environ.get("HOME", ""))
+main()
+""",
+    "an error": """
+def part(n):
+    return [1, 2][n]
+def main():
+    try:
+        print(part(2))
+    except IndexError as error:
+        print(error)
+main()
+""",
+    "a set, whose order differs": """
+def names(text):
+    return list({word for word in text.split()})
+def main():
+    print(sorted(names("a b c")), sorted(names("d e f")))
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_what_may_be_something_else_stays(name: str):
+    special(STAY[name])
+
+
+def test_a_list_that_is_made_anew_is_made_anew():
+    special(
+        """
+def fresh(n):
+    return [n]
+
+
+def main():
+    for _ in range(2):
+        found = fresh(1)
+        found.append(2)
+        print(found, fresh(1))
+
+
+main()
+"""
+    )
+
+
+def test_what_never_holds_anything_goes():
+    text = special(
+        """
+class A:
+    pass
+
+
+class B:
+    pass
+
+
+class Plan:
+    def __init__(self, parts=(), extra=()):
+        self.parts, self.extra = list(parts), extra
+
+    def all(self, more):
+        kept = [part for part in self.extra if part]
+        for part in self.extra:
+            print("never", part)
+        for _ in range(1):
+            more = more + 1
+        return [*kept, *self.extra, more], more in self.extra, isinstance(more, A | int)
+
+
+print(Plan(extra=[]).all(len("ab")), Plan(extra=[]).all(len("a")))
+"""
+    )
+    assert "extra" not in text
+    assert "range(1)" not in text
+    assert "class A" not in text
+
+
+def test_what_is_filled_later_stays():
+    special(
+        """
+class Plan:
+    def __init__(self):
+        self.parts = []
+
+    def add(self, part):
+        self.parts.append(part)
+
+    def show(self):
+        for part in self.parts:
+            print(part)
+        return [*self.parts], 3 in self.parts
+
+
+plan = Plan()
+print(plan.show())
+plan.add(3)
+print(plan.show())
+"""
+    )
+
+
+def test_a_loop_that_ends_early_or_counts_stays():
+    special(
+        """
+def main(n):
+    for _ in range(1):
+        if n > 1:
+            break
+        n = n + 5
+    for i in range(1):
+        n = n + i
+    for j in range(1):
+        pass
+    return n, i
+
+
+print(main(1), main(2))
+"""
+    )
