@@ -1,12 +1,11 @@
 """Linear prediction of a weight from the weights before it in its row, learned from the rows already coded.
 
-With S = X^T W X + ridge the second moments of the columns and S = L D L^T, the least-squares prediction of column c is
+With S = X^T X + ridge the second moments of the columns and S = L D L^T, the least-squares prediction of column c is
 
     x_c ~ sum over s < c of B[c, s]·x_s,     B = I - L^-1
 
-W: weights of the rows. Rows of token embeddings share directions (0.1 to 0.2 bit per weight in trained ones), those
-with small scales more than others; most other matrices share none.
-Determinism: S is a sum of multiples of 1/16 below 2^49, which float64 adds exactly whatever library, order or number
+Rows of token embeddings share directions (0.1 to 0.2 bit per weight in trained ones); most other matrices share none.
+Determinism: S is a sum of integers below 2^53, which float64 adds exactly whatever library, order or number
 of threads multiplies the matrices; so is the sum of the rounded B (multiples of 1/4096) times integers. The
 factorisation uses single float64 operations (+ - · /, each correctly rounded) in a fixed order, no library routine.
 """
@@ -53,11 +52,11 @@ class ColumnPredictor:
         sums = self.block[column - first] + self.weights[column, first:column] @ values_CL[first:column]
         return (sums / PREDICTION_ONE).clip(-self.limit, self.limit)
 
-    def learn(self, values_CL: np.ndarray, weights_L: np.ndarray) -> None:
-        """Learn from finished rows; new weights come each time that a third more rows were seen."""
-        self.moments += values_CL * weights_L @ values_CL.T
+    def learn(self, values_CL: np.ndarray) -> None:
+        """Learn from finished rows; new weights come the more rarely, the more columns there are: they take time."""
+        self.moments += values_CL @ values_CL.T
         self.rows_seen += values_CL.shape[1]
         if self.rows_seen >= self.rows_due:
             mean = max(np.trace(self.moments) / len(self.moments), 1.0)
             self.weights = prediction_matrix(self.moments, self.ridge * mean / self.rows_seen)
-            self.rows_due = self.rows_seen + self.rows_seen // 3
+            self.rows_due = self.rows_seen + self.rows_seen * len(self.moments) // 2048

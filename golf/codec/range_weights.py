@@ -16,7 +16,7 @@ from torch import Tensor
 from golf.codec.column_priors import column_prior, fit_columns, side_vectors
 from golf.codec.protocol import damaged_stream
 from golf.codec.rans import RansDecoder, RansRecorder, rans_encode
-from golf.codec.weight_model import AdaptiveTables, rough_exp2
+from golf.codec.weight_model import AdaptiveTables
 from golf.codec.weight_stream import WeightFamily, code_family
 from golf.quant.trellis_states import walk_of_spec
 
@@ -25,7 +25,8 @@ LANES_MOST = 2048
 PREDICTED_COLUMNS_MOST = 1024
 MATRIX_LAYOUT, FAMILY_LAYOUT = "eBBb", "Hh"
 MATRIX_NUMBERS = 4
-PREDICTED_ROW_WEIGHTS = (16, -3)
+PREDICTED_ROW_WEIGHTS = (16, -2)
+SMALL_SCALE = 1024  # a square of half the geometric mean, in units of golf/codec/column_priors.py
 
 
 def lanes_for(rows: int, columns: int) -> int:
@@ -51,15 +52,17 @@ def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> d
 def row_weight(codes_RC: np.ndarray) -> int:
     """How rows' mean squares vary: weight of what is expected of a row, or minus the excess weight of a known sum.
 
-    The sum of squares of n normal codes varies by 2/n of its square. A sum that varies by less than half is known.
+    The sum of squares of n normal codes about their mean varies by 2/n of its square. A sum that varies by less than
+    half is known.
     """
-    energies = (codes_RC.astype(np.int64) ** 2).sum(axis=1)
     rows, columns = codes_RC.shape
+    sums = codes_RC.sum(axis=1, dtype=np.int64)
+    energies = (codes_RC.astype(np.int64) ** 2).sum(axis=1) - sums * sums // columns
     mean = max(1.0, int(energies.sum()) / rows)
     variance = int((energies * energies).sum()) / rows - mean * mean
     excess = variance / (mean * mean) - 2.0 / columns
     if excess < -1.0 / columns:
-        return -max(1, min(32767, int(columns * columns / (3.0 * mean))))
+        return -max(1, min(32767, int(columns * columns / (6.0 * mean))))
     return max(4, min(32767, int(2.0 / max(excess, 2.0**-14))))
 
 
@@ -79,9 +82,8 @@ def family_of(
         each += [(min(max(square, 2.0**-8), 2.0**15), max(1, root * root), prior)] * stack
     squares, prior_rows, priors = zip(*each)
     total = sum(rows)
-    # Predictions serve rows with small scales no less than others: rows weigh as their squares in units of the weights.
-    logs = vectors.get(total, [np.zeros(total)] * 2)[1]
-    importance = np.rint(rough_exp2((-logs / 1024).clip(-4.0, 4.0)) * 16.0) / 16.0
+    # Rows with small scales (tokens that are rarely seen, or never) share other directions than the rest.
+    kinds = (vectors.get(total, [np.zeros(total)] * 2)[1] < -SMALL_SCALE).astype(np.int64)
     walk, walk_rows = walk_of_spec(spec)
     lanes, starts = lanes_for(total, columns), None
     if walk_rows:
@@ -94,7 +96,7 @@ def family_of(
         np.array(squares),
         np.stack(priors, axis=1),
         np.array(prior_rows),
-        importance,
+        kinds,
         lanes,
         walk,
         starts,

@@ -1,12 +1,13 @@
 """Range coding of many symbols at once: interleaved rANS, whose lanes advance together in numpy (arXiv 1402.3392).
 
-Every lane has a state x in [2^24, 2^40). Coding a symbol with frequency f of 2^16 that starts at c:
+Every lane has a state x in [2^24, 2^40). Coding a symbol with frequency f of 2^20 that starts at c:
 
-    encode: if x >= f·2^24: emit 16 bits of x;    x <- (x div f)·2^16 + (x mod f) + c
-    decode: s with c <= x mod 2^16 < c + f;       x <- f·(x div 2^16) + (x mod 2^16) - c;   if x < 2^24: read 16 bits
+    encode: while x >= f·2^20: emit 16 bits of x;    x <- (x div f)·2^20 + (x mod f) + c
+    decode: s with c <= x mod 2^20 < c + f;    x <- f·(x div 2^20) + (x mod 2^20) - c;    while x < 2^24: read 16 bits
 
 The encoder runs backwards over what the decoder reads forwards, so one stream of 16-bit words serves all lanes. All
-arithmetic is on integers: a file decodes to the same symbols on every machine.
+arithmetic is on integers: a file decodes to the same symbols on every machine. Frequencies of 2^16 would be 0.002 bit
+a symbol worse: the least of them, 1, is what each of a hundred symbols that never occur takes.
 Invariant: a decoder never reads past the words it was given, and ends with every state at 2^24.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from golf.codec.protocol import damaged_stream
 
-PROBABILITY_BITS = 16
+PROBABILITY_BITS = 20
 PROBABILITY_ONE = 1 << PROBABILITY_BITS
 RANS_LOW = 1 << 24
 STATE_BYTES = 5
@@ -30,7 +31,7 @@ class RansRecorder:
 
     def code(self, cumulative: np.ndarray, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         start = cumulative[rows, symbols]
-        self.steps.append((start.astype(np.uint16), (cumulative[rows, symbols + 1] - start).astype(np.uint32)))
+        self.steps.append((start.astype(np.uint32), (cumulative[rows, symbols + 1] - start).astype(np.uint32)))
         return symbols
 
 
@@ -38,7 +39,7 @@ def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> b
     """Encode steps, in the order in which they will be decoded.
 
     Args:
-        steps: for each, the starts (0 … 65535) and frequencies (1 … 65536) of the symbols of its first lanes.
+        steps: for each, the starts (0 … 2^20 - 1) and frequencies (1 … 2^20) of the symbols of its first lanes.
         lanes: number of states.
 
     Returns:
@@ -49,9 +50,10 @@ def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> b
     for start, frequency in reversed(steps):
         x = state[: len(start)]
         f = frequency.astype(np.int64)
-        full = x >= f << 24
-        words.append(x[full].astype("<u2"))
-        x = np.where(full, x >> 16, x)
+        for shift in 36, 20:  # a lane that emits two words emits the one that is read last first
+            full = x >= f << shift
+            words.append(x[full].astype("<u2"))
+            x = np.where(full, x >> 16, x)
         state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
     head = state.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :STATE_BYTES]
     return head.tobytes() + b"".join(piece.tobytes() for piece in reversed(words))
@@ -72,7 +74,7 @@ class RansDecoder:
         """The symbols of one step.
 
         Args:
-            cumulative: [tables, 2^k + 1], each row rising from 0 to 65536 and then constant.
+            cumulative: [tables, 2^k + 1], each row rising from 0 to 2^20 and then constant.
             rows: the table of each of the first lanes.
             symbols: anything (the recorder's side of this call has them).
         """
@@ -87,13 +89,14 @@ class RansDecoder:
             found += (flat.take(found + step) <= slot) * step
             step >>= 1
         start = flat.take(found)
-        x = (flat.take(found + 1) - start) * (x >> 16) + slot - start
-        empty = (x < RANS_LOW).nonzero()[0]
-        end = self.position + len(empty)
-        if end > len(self.words):
-            raise damaged_stream("range", "truncated")
-        x[empty] = (x[empty] << 16) | self.words[self.position : end]
-        self.position = end
+        x = (flat.take(found + 1) - start) * (x >> PROBABILITY_BITS) + slot - start
+        for _ in range(2):
+            empty = (x < RANS_LOW).nonzero()[0]
+            end = self.position + len(empty)
+            if end > len(self.words):
+                raise damaged_stream("range", "truncated")
+            x[empty] = (x[empty] << 16) | self.words[self.position : end]
+            self.position = end
         self.state[: len(rows)] = x
         return found - base
 

@@ -12,10 +12,10 @@ import numpy as np
 from golf.codec.rans import PROBABILITY_ONE
 
 CENTRES = 3
-BINS_PER_OCTAVE_BITS = 2
+BINS_PER_OCTAVE_BITS = 3
 LOWEST_OCTAVE = -10
 SQUARE_BINS = 26 << BINS_PER_OCTAVE_BITS
-PRIOR_WEIGHT = 100
+PRIOR_WEIGHT = 500
 COUNT_STEP = 24
 
 
@@ -30,7 +30,7 @@ def rough_exp2(values: np.ndarray) -> np.ndarray:
 
 
 def square_bins(squares: np.ndarray) -> np.ndarray:
-    """Bin of an expected square: four to an octave."""
+    """Bin of an expected square: eight to an octave."""
     shift, first = 52 - BINS_PER_OCTAVE_BITS, (1023 + LOWEST_OCTAVE) << BINS_PER_OCTAVE_BITS
     return ((squares.view(np.int64) >> shift) - first).clip(0, SQUARE_BINS - 1)
 
@@ -44,9 +44,10 @@ def falling_exponential(values: np.ndarray) -> np.ndarray:
 
 
 class AdaptiveTables:
-    """Frequencies of 2^16 that follow what was seen.
+    """Frequencies of 2^20 that follow what was seen.
 
-    They begin as normal distributions with a little of a wider one.
+    They begin as normal distributions with a little of a wider one. What is seen counts half for the next smaller and
+    the next larger square, too, whose shapes are nearly the same.
 
     Args:
         reach: symbols are -reach … reach.
@@ -83,7 +84,8 @@ class AdaptiveTables:
         self.seen += len(rows)
         if self.seen >= self.due:
             found = np.bincount(np.concatenate(self.news), minlength=self.counts.size).reshape(self.counts.shape)
-            self.counts += COUNT_STEP * found
+            found = COUNT_STEP * found + COUNT_STEP // 2 * (np.roll(found, CENTRES, 0) + np.roll(found, -CENTRES, 0))
+            self.counts += found
             self.refresh(np.flatnonzero(found.any(axis=1)))
             self.due = self.seen + max(256, self.seen >> 5)
             self.news = []

@@ -7,9 +7,10 @@ in row r and column c (about its predicted centre) is
     e = gamma_c · num / den,    num = A·v ± sum of x² before it in its row,    den = A·v ± sum of gamma before it
 
 gamma: the column's mean square so far, begun at a prior (golf/codec/column_priors.py); v: the matrix's. With + a row's
-scale is learned from its beginning, with the weight of A codes. With - the row's squares are known to add up (scales
-that are multiples of the row's deviation: A is the number of columns, and some more for the error of rounding), so
-that what is left for its end is known ever better: 1.6 bits a row.
+scale is learned from its beginning, with the weight of A codes. With - the row's squares about its
+mean are known to add up (scales that are multiples of the row's deviation: A is the number of columns, and some more
+for the error of rounding; num has the square of the sum so far, over the columns, too), so that what is left for its
+end is known ever better: 1.5 to 2 bits a row.
 Codes of a trellis are centred by its state. Walks along the rows hand it from column to column; walks down the columns
 (`starts`) from row to row, and lanes begin where walks do.
 Invariant: encoder and decoder run the same loop; they differ only in where a step's symbols come from. Sums are of
@@ -37,7 +38,7 @@ class WeightFamily:
         squares: v, mean square of each matrix's codes, at least 1/256.
         priors_CP: gamma of each column of each matrix before any is seen, in units of v.
         prior_rows: how many rows that is worth, for each matrix.
-        row_importance: weight of each row in the prediction of columns.
+        row_kinds: 0 or 1 for each row; where columns are predicted, rows of a kind learn from each other.
         walk: next state of a trellis by [state, parity of the code]; codes in odd states are centred half a code lower.
         starts: rows where walks down the columns begin, which lanes begin at too; none: walks go along the rows.
         row_weight: A where positive, the excess of A over the number of columns where negative.
@@ -48,7 +49,7 @@ class WeightFamily:
     squares: np.ndarray
     priors_CP: np.ndarray
     prior_rows: np.ndarray
-    row_importance: np.ndarray
+    row_kinds: np.ndarray
     lanes: int
     walk: np.ndarray | None
     starts: np.ndarray | None = None
@@ -65,17 +66,20 @@ def code_family(
     family: WeightFamily, tables: AdaptiveTables, coder: RansRecorder | RansDecoder, values: np.ndarray
 ) -> None:
     """Code `values` [rows, columns] of a family: read with a recorder, filled in with a decoder."""
-    columns, reach, walk, squares = values.shape[1], tables.reach, family.walk, family.squares
+    columns, reach, walk = values.shape[1], tables.reach, family.walk
     sign_of_row, excess = (1, 0) if family.row_weight > 0 else (-1, -family.row_weight)
     total = columns + excess if excess else family.row_weight
-    pool_of_row = np.repeat(np.arange(len(family.rows)), family.rows)
+    kinds = 1 + int(family.row_kinds.max()) if family.ridge else 1
+    predictors = [ColumnPredictor(columns, family.ridge, reach / 3) for _ in range(kinds)] if family.ridge else []
+    kind_of_row = family.row_kinds if family.ridge else 0 * family.row_kinds
+    pool_of_row = np.repeat(np.arange(len(family.rows)), family.rows) * kinds + kind_of_row
+    squares, prior_rows = family.squares.repeat(kinds), family.prior_rows.repeat(kinds)
     starts = np.arange(len(values)) if family.starts is None else family.starts
     along = 1 if family.starts is None else 0
     first = np.append(starts, len(values))[np.arange(family.lanes + 1) * len(starts) // family.lanes]
     order = np.argsort(first[:-1] - first[1:], kind="stable")
-    sums = family.prior_rows * family.priors_CP * squares
-    weights = family.prior_rows.astype(np.float64)
-    predictor = ColumnPredictor(columns, family.ridge, reach / 3) if family.ridge else None
+    sums = prior_rows * family.priors_CP.repeat(kinds, axis=1) * squares
+    weights = prior_rows.astype(np.float64)
     begins = np.isin(np.arange(len(values)), starts)
     states_CL = np.zeros((columns + along, family.lanes), dtype=np.int64)
     for turn in range(int((first[1:] - first[:-1]).max())):
@@ -84,30 +88,34 @@ def code_family(
         pool = pool_of_row[rows]
         spent = gamma = to_fixed(sums / weights)
         if excess:
-            if predictor and turn:
-                spent = predictor.moments.diagonal()[:, None] / predictor.rows_seen + 0 * gamma
+            if predictors and turn:
+                seen = [each.moments.diagonal() / max(1, each.rows_seen) for each in predictors]
+                spent = np.stack(seen * len(family.rows), axis=1)
             spent = to_fixed(spent * (columns * squares / spent.sum(axis=0).clip(1 / FIXED_ONE)))
-            gamma = gamma if predictor else spent
+            gamma = gamma if predictors else spent
         gamma_CL = gamma.clip(1 / FIXED_ONE)[:, pool]
         spent_CL = spent[:, pool]
         left = total * squares[pool]
         least = excess * squares[pool] * 0.5
         # Where walks go down the columns and nothing is predicted from within a row, columns of a row are independent
         # but for what is left of its squares: a block of them is looked at together.
-        width = 1 if predictor or family.starts is None else COLUMNS_TOGETHER
+        width = 1 if predictors or family.starts is None else COLUMNS_TOGETHER
         spent_before = (spent_CL.cumsum(axis=0) - spent_CL)[np.arange(columns) // width * width]
         share_CL = gamma_CL / (left + sign_of_row * spent_before).clip(1 / FIXED_ONE)
         values_CL = values[rows].T.copy()
         seen_CL, squares_CL = np.zeros(values_CL.shape), np.zeros(values_CL.shape)
         whole = centre = np.zeros(len(rows), dtype=np.int64)
-        sign = 1
+        sign, row_sums = 1, np.zeros(len(rows))
         states_CL = states_CL[:, : len(rows)] * ~begins[rows]
         for column in range(0, columns, width):
             block, following = slice(column, column + width), slice(column + along, column + along + width)
             parity = states_CL[block] & 1
-            table = square_bins(np.maximum(left, least) * share_CL[block]) * CENTRES
-            if predictor or walk is not None:
-                centre = predictor.centres(seen_CL, column) if predictor else 0.0
+            rest = np.maximum(left + row_sums * row_sums / columns, least)
+            table = square_bins(rest * share_CL[block]) * CENTRES
+            if predictors or walk is not None:
+                centre = 0.0
+                if predictors:
+                    centre = np.choose(kind_of_row[rows], [each.centres(seen_CL, column) for each in predictors])
                 if walk is not None:
                     centre = (centre - parity) * 0.5
                 whole = np.rint(centre)
@@ -125,9 +133,14 @@ def code_family(
             else:
                 seen_CL[block] = value
             squares_CL[block] = square = to_fixed(square)
-            left += sign_of_row * (value * value if predictor and excess else square).sum(axis=0)
+            if excess:
+                level = value + parity * 0.5
+                left -= (level * level).sum(axis=0)
+                row_sums += level.sum(axis=0)
+            else:
+                left += square.sum(axis=0)
         values[rows] = values_CL.T
-        if predictor:
-            predictor.learn(seen_CL, family.row_importance[rows])
-        sums += squares_CL @ np.eye(len(family.rows))[pool]
-        weights += np.bincount(pool, to_fixed(squares_CL.sum(axis=0) / gamma_CL.sum(axis=0)), len(family.rows))
+        for kind, predictor in enumerate(predictors):
+            predictor.learn(seen_CL[:, kind_of_row[rows] == kind])
+        sums += squares_CL @ np.eye(len(weights))[pool]
+        weights += np.bincount(pool, to_fixed(squares_CL.sum(axis=0) / gamma_CL.sum(axis=0)), len(weights))
