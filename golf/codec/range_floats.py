@@ -55,7 +55,7 @@ def finite(values: Tensor) -> np.ndarray:
     return np.nan_to_num(values.double().numpy(), posinf=0.0, neginf=0.0)
 
 
-def expected_cells(earlier: np.ndarray, slope: int, exponent: int, offset: int, dtype: torch.dtype) -> np.ndarray:
+def expected_cells(earlier: np.ndarray, dtype: torch.dtype, slope: int, exponent: int, offset: int) -> np.ndarray:
     """In which cells the floats of a vector are expected, from an earlier vector."""
     values = earlier * (slope / FLOAT_SLOPE_ONE) + finite(floats_at(np.array([offset]), dtype))
     return np.floor(values / 2.0**exponent)
@@ -106,7 +106,7 @@ def encode_floats(tensors: Sequence[Tensor]) -> bytes:
         cells = np.floor(finite(values) / 2.0**exponent) - (places == -1)
         first, mask = places_in_cells(cells, exponent, dtype)
         head += struct.pack("<" + FLOAT_LAYOUT, number, slope, exponent, offset)
-        steps.append(cells - expected_cells(earlier[number], slope, exponent, offset, dtype))
+        steps.append(cells - expected_cells(earlier[number], dtype, slope, exponent, offset))
         low.append(((places - first)[:, None] >> FLOAT_BITS & 1)[mask])
         earlier.append(finite(values))
     matrix = np.zeros((-(-len(everything) // FLOAT_COLUMNS), FLOAT_COLUMNS), dtype=np.int16)
@@ -128,7 +128,7 @@ def decode_floats(group: PartGroup, data: bytes) -> list[Tensor]:
     found = []
     for length, (number, *setting) in zip(lengths, zip(*[iter(settings)] * len(FLOAT_LAYOUT))):
         earlier = known.setdefault(length, [np.zeros(length)])
-        cells = steps[:length] + expected_cells(earlier[number], *setting, dtype)
+        cells = steps[:length] + expected_cells(earlier[number], dtype, *setting)
         places, mask = places_in_cells(cells, setting[1], dtype)
         bits = np.zeros(mask.shape, dtype=np.int64)
         bits[mask] = low[: mask.sum()]
