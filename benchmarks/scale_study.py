@@ -10,8 +10,8 @@
 `run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all recipes
 before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers' settings,
 optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows, calibration and the
-number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average with seven
-losses of a micro-batch, for which it trains as many steps less as their forward passes cost. A finished run is not
+number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average on the
+micro-batch that would come next, so it trains a step less: all read the same documents. A finished run is not
 repeated, a killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
 --ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
 leaderboard score.
@@ -23,7 +23,6 @@ and Spearman's rank correlation with the published scores.
 import argparse
 import datetime
 import json
-import math
 import os
 import platform
 import shlex
@@ -46,7 +45,6 @@ RECIPES = {  # label: (experiment, suffix of its data folder); in the leaderboar
 }
 ADAPTIVE = ("april09", "april27", "frontier")  # calibrate their quantisers, and adapt while they are scored
 TTT = {"april09": "sgd", "april27": "phased", "frontier": "phased_in_order"}
-SEARCH_LOSSES, FORWARD_SHARE = 7, 1 / 3  # of a step's work, the rest is the way back
 HEADER_BYTES, TOKEN_BYTES = 1024, 2
 EQUAL, AT_EQUAL_BYTES, PACKED_STAGES = "equal_bytes", ", equal bytes", ("quantised", "sliding")
 
@@ -64,7 +62,6 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
     heads = options.width // 64
     calibrated = label in ADAPTIVE
     searched = label == "frontier"
-    paid = math.ceil(SEARCH_LOSSES * FORWARD_SHARE / options.spans) if searched else 0
     return [
         f"experiment={experiment}",
         f"seed={seed}",
@@ -79,7 +76,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         f"hardware.threads={options.threads}",
         f"hardware.step_scale={steps / 5000:.6f}",
         "budget=tokens",
-        f"budget.max_tokens={(steps - paid) * options.tokens_per_step}",
+        f"budget.max_tokens={(steps - searched) * options.tokens_per_step}",
         "trainer.val_check_steps=0",
         "callbacks.warmup.steps=1",
         "eval=ladder",

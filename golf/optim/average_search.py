@@ -1,9 +1,10 @@
 """Weights on from the end of training, along two averages of its path, as far as the training loss says.
 
-Exported are w + a (w - fast) + b (w - slow), w the last weights. a = -1 alone is the fast average itself, as records
+Exported are w + b (w - slow) + a (w - fast), w the last weights. a = -1 alone is the fast average itself, as records
 export it; a > 0 goes on where training was going; b between -1 and 0 takes in some of the slow average, which has less
-noise. First b, then a is the vertex of the parabola through three training losses, on batches that training has not
-read: those that would have come next. On the training clock; all it costs is the forward passes of those losses.
+noise. The two depend on each other, so six losses give a quadratic in both, and a seventh is taken where that is
+lowest: all on the same batches, which training has not read and would have read next. The best of the seven counts.
+On the training clock; all it costs is those forward passes.
 
 The fast average alone loses to the last weights in short runs and wins in long ones: how far to go is measured, not
 chosen. (Averages as directions to go: Lookahead, arXiv:1907.08610, goes along one of them by a fixed share.)
@@ -19,15 +20,18 @@ from golf.errors import UserError
 from golf.optim.averaging import Ema
 from golf.progress import Progress
 
+LAST = (0.0, 0.0)
+PLACES = (LAST, (-0.5, 0.0), (0.5, 0.0), (0.0, -1.0), (0.0, 1.0), (-0.5, 1.0))  # (b, a)
+
 
 class AverageSearch(Ema):
     """A fast and a slow exponential average, and the way from them through the last weights.
 
     Args:
         decay, horizon_fraction, start_fraction: of the fast average, as for `Ema`.
-        slow_fraction: horizon of the slow one, as a share of the steps done so far; it is searched first.
-        batches: micro-batches of each rank that every loss is the mean of; at most seven losses are taken.
-        farthest: bound of a and b from above; the averages themselves (-1) are the bound from below.
+        slow_fraction: horizon of the slow one, as a share of the steps done so far.
+        batches: micro-batches of each rank that every one of the seven losses is the mean of.
+        farthest: bound of a from above. From below it is the fast average itself, a = -1; b is within -1 and 1/2.
     """
 
     def __init__(
@@ -87,23 +91,21 @@ class AverageSearch(Ema):
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])
 
-        def at(key: str, step: float) -> float:
-            self.steps[key] = step
+        def at(place: tuple[float, float]) -> float:
+            self.steps = dict(zip(self.steps, place))
             put(self.average(model))
             found = loss(self.batches)
             put(last)
             return math.inf if math.isnan(found) else found
 
-        first = best = at("slow", 0.0)
-        for key in self.steps:
-            found = {0.0: best, -1.0: at(key, -1.0), 0.5: at(key, 0.5)}
-            vertex = vertex_of(found, self.farthest)
-            if vertex not in found:
-                found[vertex] = at(key, vertex)
-            self.steps[key] = min(found, key=lambda step: found[step])
-            best = found[self.steps[key]]
+        losses = {place: at(place) for place in PLACES}
+        lowest = lowest_place(losses, self.farthest)
+        if lowest not in losses:
+            losses[lowest] = at(lowest)
+        best = min(losses, key=lambda place: losses[place])
+        self.steps = dict(zip(self.steps, best))
         told = " ".join(f"{step:+.2f} x (weights - {key})" for key, step in self.steps.items())
-        return f"average: weights {told}: training loss {best:.4f}, of the last weights {first:.4f}"
+        return f"average: weights {told}: training loss {losses[best]:.4f}, of the last weights {losses[LAST]:.4f}"
 
     def state_dict(self) -> dict[str, Tensor]:
         slow = {f"slow:{name}": value for name, value in self.slow.shadow.items()}
@@ -117,14 +119,35 @@ class AverageSearch(Ema):
         super().load_state_dict({name: value for name, value in state.items() if ":" not in name}, device)
 
 
-def vertex_of(losses: dict[float, float], farthest: float) -> float:
-    """Where the parabola through the losses at -1, 0 and 1/2 is lowest, from -1 to `farthest`; its lower end where it
-    bends downwards, 0 where a loss is no number."""
-    before, here, after = losses[-1.0], losses[0.0], losses[0.5]
-    if not math.isfinite(before + here + after):
-        return 0.0
-    bend = 4 / 3 * (after - here) + 2 / 3 * (before - here)
-    slope = here - before + bend
-    if bend <= 0:
-        return farthest if after < before else -1.0
-    return min(max(-slope / (2 * bend), -1.0), farthest)
+def lowest_place(losses: dict[tuple[float, float], float], farthest: float) -> tuple[float, float]:
+    """Where the quadratic through the losses at PLACES is lowest, within -1 <= b <= 1/2 and -1 <= a <= `farthest`; the
+    last weights where a loss is no number."""
+    last, back, on, fast, beyond, both = (losses[place] for place in PLACES)
+    if not math.isfinite(sum(losses.values())):
+        return LAST
+    slope_b, bend_b = on - back, 2 * (on + back - 2 * last)
+    slope_a, bend_a = (beyond - fast) / 2, (beyond + fast - 2 * last) / 2
+    cross = 2 * (back + beyond - last - both)
+
+    def height(place: tuple[float, float]) -> float:
+        b, a = place
+        return slope_b * b + bend_b * b * b + slope_a * a + bend_a * a * a + cross * a * b
+
+    # Inside where the quadratic is a bowl, and else on the edges, where it is a parabola.
+    ends_b, ends_a = (-1.0, 0.5), (-1.0, farthest)
+    candidates = [(b, a) for b in ends_b for a in ends_a]
+    if bend_a > 0:
+        candidates += [(b, clamped(-(slope_a + cross * b) / (2 * bend_a), ends_a)) for b in ends_b]
+    if bend_b > 0:
+        candidates += [(clamped(-(slope_b + cross * a) / (2 * bend_b), ends_b), a) for a in ends_a]
+    determinant = 4 * bend_a * bend_b - cross * cross
+    if determinant > 0 and bend_a > 0:
+        b = (cross * slope_a - 2 * bend_a * slope_b) / determinant
+        a = (cross * slope_b - 2 * bend_b * slope_a) / determinant
+        if (b, a) == (clamped(b, ends_b), clamped(a, ends_a)):
+            return b, a
+    return min(candidates, key=height)
+
+
+def clamped(value: float, ends: tuple[float, float]) -> float:
+    return min(max(value, ends[0]), ends[1])
