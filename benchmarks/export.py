@@ -3,7 +3,7 @@
     python benchmarks/export.py [experiment …] [--run <run folder>] [--json benchmarks/results/export.json]
 
 The configuration is the one that a run on GPUs writes down (golf/training/resolve.py): device and dtype are no longer
-`auto`. With --run the run's program is also verified as `verify_code=true` does it, which is what an export costs its user.
+`auto`. With --run the run's program is also verified as `verify_code=true` does it: what an export costs its user.
 Seconds are of this machine, CPU seconds of this process and its children.
 """
 

@@ -56,6 +56,8 @@ class DepthPlan(NamedTuple):
 
     def phase_at(self, progress: Progress) -> int:
         """Index of the phase that training is in."""
+        if len(self.phases) == 1:
+            return 0
         return max((i for i, phase in enumerate(self.phases) if phase.reached(progress)), default=0)
 
 

@@ -138,6 +138,8 @@ class GPT(nn.Module):
 
     def train_only_names(self) -> list[str]:
         """Parameters that only the training loss uses: they are not exported."""
+        if self.objective is None:
+            return []
         return [name for name, _ in self.named_parameters() if name.startswith("objective.")]
 
     # -- the network --------------------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ def route_parameters(model: nn.Module, groups: list[ParameterGroup]) -> list[dic
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        matching = [g for g in groups if g.pattern and re.search(g.pattern, name)]
-        matching = matching or [g for g in groups if roles[name] in g.roles]
+        named = [group for group in groups if group.pattern and re.search(group.pattern, name)]
+        matching = [*named, *[group for group in groups if roles[name] in group.roles]]
         if not matching:
             raise UserError(
                 f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group"

@@ -61,7 +61,7 @@ def orthogonalise(
     square_first: c (A A) instead of (c A) A, which decides the rounding in bfloat16. None = as published: the classic
     iteration scales first, Polar Express (coefficients that change) squares first.
     """
-    square_first = len(coefficients) > 1 if square_first is None else square_first
+    squares_first = len(coefficients) > 1 if square_first is None else square_first
     X = update_NRC.to(dtype)
     X = X / (X.norm(dim=(-2, -1), keepdim=True) + NEWTON_SCHULZ_EPSILON)
     wide = X.shape[-2] <= X.shape[-1]
@@ -70,7 +70,7 @@ def orthogonalise(
     for step in range(steps):
         a, b, c = coefficients[min(step, len(coefficients) - 1)]
         A = X @ X.mT
-        B = b * A + (c * (A @ A) if square_first else (c * A) @ A)
+        B = b * A + (c * (A @ A) if squares_first else (c * A) @ A)
         X = a * X + B @ X
     return X if wide else X.mT
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from golf.submission.program_tables import PICKLED
 from golf.submission.python_calls import Arguments, PythonCalls
 from golf.submission.values import (
     NOTHING,
@@ -216,6 +217,8 @@ class Calls(PythonCalls):
             facts.instantiated = True
             self.written("classes")
         for name in [name for item in facts.lineage() for name in item.methods]:
+            if name in PICKLED and not self.pickles:
+                continue
             if name.startswith("__") and name not in ("__init__", "__call__", "__getattr__", "__new__"):
                 self._call_unknown(facts.method(name), atom, node)
         for item in facts.lineage():

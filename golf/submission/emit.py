@@ -212,11 +212,21 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 def docstring(text: str, indent: int) -> list[str]:
-    """The first clause of a docstring, if it fits a line."""
+    """The first clause of a docstring without what stands in brackets, if it fits a line and says something."""
     paragraph = " ".join(re.split(r"\n\s*\n", text.strip())[0].split())
-    first = re.split(r"(?<=[^.])[.;:] (?![a-z]\.)", paragraph)[0].rstrip(".") + "."
+    paragraph = re.sub(r" \([^()]*\)", "", paragraph)
+    ends = [match.start() for match in re.finditer(r"(?<=[^.])[.;:] (?![a-z]\.)", paragraph)]
+    first = next((paragraph[:end] for end in ends if is_whole(paragraph[:end])), paragraph).rstrip(".") + "."
     line = " " * indent + '"""' + first.replace("\\", "\\\\").replace('"""', "'''") + '"""'
-    return [line] if len(line) <= WIDTH and not first.startswith("Args:") else []
+    return (
+        [line] if len(line) <= WIDTH and first not in ("See above.", "Args.") and not first.startswith("Args:") else []
+    )
+
+
+def is_whole(text: str) -> bool:
+    """Whether no bracket and no quotation is open at the end of a text."""
+    pairs = ("()", "[]", "{}")
+    return all(text.count(pair[0]) == text.count(pair[1]) for pair in pairs) and text.count("`") % 2 == 0
 
 
 # -- formatting -------------------------------------------------------------------------------------------------------

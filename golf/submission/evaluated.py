@@ -61,9 +61,19 @@ class Evaluation:
         except Unknown:
             return None
         found = self.found[call]
+        if found is not None and not self.is_shorter(node, call, function, found):
+            return None
         if found is None or bound & {n.id for n in walk(found) if isinstance(n, ast.Name)}:
             return None
         return ast.copy_location(ast.parse(ast.unparse(found), mode="eval").body, node)
+
+    def is_shorter(self, node: ast.Call, call: str, function: FunctionFacts, found: ast.expr) -> bool:
+        """Whether the program becomes shorter if all such calls are replaced, and what they need goes."""
+        calls = sum((function, False) in targets for targets in self.facts.calls.values())
+        records = [facts for facts in self.facts.classes.values() if f"{facts.name}(" in call]
+        gone = [function.node, *(facts.node for facts in records)]
+        each = len(ast.unparse(found)) - len(ast.unparse(node))
+        return calls * each <= sum(len(ast.unparse(item)) for item in gone)
 
     def _call(self, node: ast.Call, name: str) -> str:
         if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
@@ -129,7 +139,7 @@ class Evaluation:
             if not nodes and (name in LEFT_OUT or not hasattr(builtins, name)):
                 raise Unknown
             for node in nodes:
-                if not only_defines(node) or not (self.only_read(name) or is_constant(node)):
+                if not only_defines(node) or not (is_constant(node) or self.only_read(name)):
                     raise Unknown
                 queue += free_names(node)
         return [n for n in self.facts.tree.body if seen & set(bound_at_top(n)) and not is_future(n)]

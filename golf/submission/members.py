@@ -22,8 +22,10 @@ from golf.submission.values import (
     Instance,
     Scope,
     Value,
+    constant,
     foreign,
     foreign_has,
+    is_device,
     joined,
     only_constant,
 )
@@ -53,6 +55,8 @@ class Members(Calls):
             elif atom is STRANGER:
                 set_before = self.held(self.wild, name)
                 found |= PLAIN | set_before | (UNKNOWN if set_before else NOTHING)
+            elif is_device(atom):
+                found |= constant(atom.path.partition(":")[2]) if name == "type" else PLAIN
             elif isinstance(atom, Foreign):
                 found |= foreign(f"{atom.path}.{name}")
             elif isinstance(atom, ClassFacts):

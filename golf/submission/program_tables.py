@@ -17,6 +17,11 @@ from golf.submission.values import (
 from golf.submission.walk import children, walk
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
+ASKED_OPTIMIZERS = {"step", "state_dict", "load_state_dict", "zero_grad"}  # what torch's Optimizer never calls itself
+PICKLED = {"__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__getnewargs__"}
+PICKLING_MODULES = {"pickle", "copy", "multiprocessing", "concurrent", "shelve", "joblib"}
+PICKLING_CALLS = {"save", "DataLoader", "multiprocessing", "all_gather_object", "gather_object", "spawn"}
+PICKLING_CALLS |= {"broadcast_object_list", "scatter_object_list", "rpc", "package"}
 FORWARD_HOOKS = {"register_forward_hook", "register_forward_pre_hook"}
 
 
@@ -49,6 +54,7 @@ class ProgramTables:
         self._method_of: dict[int, FunctionFacts] = {}
         self._outer_names: dict[int, set[str]] = {}  # scope -> names declared nonlocal or global
         attributes = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute)}
+        self.pickles = bool(PICKLING_MODULES & imported_modules(tree)) or bool(attributes & PICKLING_CALLS)
         self.deleted = {n.attr for n in walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Del)}
         self.hooked = bool(attributes & FORWARD_HOOKS)  # hooks see a module's arguments and may replace its result
         self._read(tree.body, self.module, None)
@@ -241,11 +247,24 @@ class ProgramTables:
         """Whether a method may be called by a foreign base of its class (`forward` is, but by calls that are seen)."""
         if facts.is_module() and name == "forward":
             return False
+        if name in ASKED_OPTIMIZERS and "torch.optim.Optimizer" in facts.foreign_bases():
+            return False
         return foreign_has(facts.foreign_bases(), name)
 
     def parameter_names(self, function: FunctionFacts) -> list[str]:
         arguments = function.node.args
         return [p.arg for p in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]]
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """The packages that a program imports something of."""
+    found: set[str] = set()
+    for node in walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+    return found
 
 
 def own_nodes(function: ast.AST) -> Iterable[ast.AST]:

@@ -10,6 +10,7 @@ from golf.submission.tables import Tables
 from golf.submission.values import (
     ANY,
     BOTH,
+    DEVICE,
     NOTHING,
     PLAIN,
     STRANGER,
@@ -23,13 +24,16 @@ from golf.submission.values import (
     Instance,
     Value,
     constant,
+    foreign,
     foreign_object,
+    is_device,
     only_constant,
     result_of,
 )
 
 Arguments = tuple[list[Value], dict[str, Value], Value | None, Value | None]  # positional, by name, *rest, **rest
 KEEPS_ELEMENTS = {"list", "tuple", "sorted", "reversed", "set", "iter", "frozenset"}
+COMPUTED = {"max", "min", "len", "round", "int", "float"}
 PURE_TYPES = {"str", "int", "float", "bool", "list", "dict", "tuple", "set", "bytes"}
 STRING_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "lower", "upper"}
 CONTAINERS = (  # modules with things that give back what they were given
@@ -91,7 +95,16 @@ class PythonCalls(Tables):
                 return frozenset({box})
             case "next":
                 return self.iterate(first, None) | (positional[1] if len(positional) > 1 else NOTHING) | UNKNOWN
-            case "max" | "min" | "len" if self._computed(name, positional, named) is not None:
+            case "range" if len(positional) == 1 and self._short_length(first) is not None:
+                box = self.box("list", node)
+                for index in range(self._short_length(first) or 0):
+                    self.put(box, index, constant(index))
+                return frozenset({box})
+            case "torch.device" if positional:
+                return self._device(first)
+            case "max" | "min" | "len" | "round" | "int" | "float" if (
+                self._computed(name, positional, named) is not None
+            ):
                 return constant(self._computed(name, positional, named))
             case "dataclasses.replace" | "dataclasses.asdict" | "dataclasses.fields" | "dataclasses.astuple":
                 return self._record_call(name, arguments, node)
@@ -138,15 +151,41 @@ class PythonCalls(Tables):
                 self.lose(frozenset({atom}))
 
     @staticmethod
+    def _short_length(value: Value) -> int | None:
+        """A number of turns so small that each counts."""
+        known = only_constant(value)
+        return known.value if known is not None and type(known.value) is int and 0 <= known.value <= 4 else None
+
+    @staticmethod
+    def _device(value: Value) -> Value:
+        """A device whose type is known, or one that is not."""
+        found = NOTHING
+        for atom in value:
+            if isinstance(atom, Constant) and isinstance(atom.value, str):
+                found |= foreign(DEVICE + atom.value.partition(":")[0])
+            else:
+                found |= frozenset({atom}) if is_device(atom) else PLAIN
+        return found
+
+    @staticmethod
     def _joined(outcomes: set[Any]) -> Value:
         if None in outcomes:
             return BOTH
         return frozenset(atom for outcome in outcomes for atom in constant(bool(outcome)))
 
     def _computed(self, name: str, positional: list[Value], named: dict[str, Value]) -> Any:
-        """max, min and len of what is known exactly."""
+        """max, min, len and the like of what is known exactly."""
         if named:
             return None
+        if name in ("round", "int", "float"):
+            number = only_constant(positional[0]) if len(positional) == 1 else None
+            if (
+                number is None
+                or type(number.value) not in (int, float)
+                or number.value in (float("inf"), float("-inf"))
+            ):
+                return None
+            return {"round": round, "int": int, "float": float}[name](number.value)
         if name == "len":
             known = self.known_items(positional[0]) if len(positional) == 1 else None
             text = only_constant(positional[0]) if positional else None

@@ -18,7 +18,7 @@ from typing import Any
 from golf.submission.checks import Checks, without_docstring
 from golf.submission.effects import Effects
 from golf.submission.evaluated import Evaluation
-from golf.submission.inline import bound_in, inlined
+from golf.submission.inline import COMPREHENSIONS, bound_in, inlined
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.known import KnownNames
 from golf.submission.pure import is_trial, may_raise, waits_for_expressions
@@ -26,7 +26,7 @@ from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, ClassFacts, only_constant
-from golf.submission.walk import walk
+from golf.submission.walk import children, walk
 
 LITERALS = (type(None), bool, int, float, str)
 MOST_PASSES, PASSES_THAT_MOVE = 12, 6
@@ -168,6 +168,11 @@ class Folder(ast.NodeTransformer):
         if never and self.pure(node.generators[0].iter):
             return ast.copy_location(ast.List([], ast.Load()), node)
         return node
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> Any:
+        if self.is_never_filled(node.generators[0].iter):
+            return ast.copy_location(ast.Tuple([], ast.Load()), node)
+        return self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> Any:
         node.test = self.condition(node.test)
@@ -379,6 +384,12 @@ class Folder(ast.NodeTransformer):
         boxes = all(isinstance(a, Box) and not a.items and not a.others and not a.lost for a in held)
         return is_empty_dict(node) or (bool(held) and boxes and self.pure(node))
 
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        """`(a, b)[0]` and `{"a": x, "b": y}["a"]` are the part that is asked for, if the others do nothing."""
+        self.generic_visit(node)
+        part = asked_part(node)
+        return node if part is None or not self.pure(node.value) else part
+
     def visit_Assign(self, node: ast.Assign) -> Any:
         node.value = self.visit(node.value)
         node.targets = [self.visit(target) for target in node.targets]
@@ -424,13 +435,29 @@ class Folder(ast.NodeTransformer):
             else:
                 found.append(visited)
         node.elts = found
-        return node
+        only: Any = found[0].value if len(found) == 1 and isinstance(found[0], ast.Starred) else None
+        return only if isinstance(node, ast.List) and isinstance(only, ast.ListComp) else node
 
     def visit_comprehension(self, node: ast.comprehension) -> Any:
         node.iter = self.visit(node.iter)
         node.ifs = [self.condition(item) for item in node.ifs]
         node.ifs = [item for item in node.ifs if not (isinstance(item, ast.Constant) and item.value)]
         return node
+
+
+def asked_part(node: ast.Subscript) -> ast.expr | None:
+    """The part of a display that a constant index asks for."""
+    if not isinstance(node.slice, ast.Constant) or not isinstance(node.ctx, ast.Load):
+        return None
+    index = node.slice.value
+    match node.value:
+        case ast.Tuple(elts=items) if isinstance(index, int) and 0 <= index < len(items):
+            return None if any(isinstance(item, ast.Starred) for item in items) else items[index]
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
+            names = [key.value for key in keys if isinstance(key, ast.Constant)]
+            return values[names.index(index)] if names.count(index) == 1 else None
+        case _:
+            return None
 
 
 def is_text(node: ast.stmt) -> bool:
@@ -463,9 +490,18 @@ def written_value(node: ast.expr) -> ast.expr:
     return node
 
 
-def names_read(node: ast.AST) -> Counter[str]:
-    """How often each name is read below a node."""
-    return Counter(n.id for n in walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store))
+def names_read(node: ast.AST, hidden: frozenset[str] = frozenset()) -> Counter[str]:
+    """How often each name is read below a node; what comprehensions call their items are names of their own."""
+    if isinstance(node, ast.Name):
+        return Counter([node.id] if not isinstance(node.ctx, ast.Store) and node.id not in hidden else [])
+    found: Counter[str] = Counter()
+    own = hidden
+    if isinstance(node, COMPREHENSIONS):
+        own = hidden | {name for part in node.generators for name in bound_in(part.target)}
+        found += names_read(node.generators[0].iter, hidden) - names_read(node.generators[0].iter, own)
+    for part in children(node):
+        found += names_read(part, own)
+    return found
 
 
 def literal(value: Any, node: ast.AST) -> ast.expr:

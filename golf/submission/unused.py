@@ -210,7 +210,8 @@ class Variables(ast.NodeTransformer):
         return node
 
     def _unread(self, target: ast.expr, value: ast.expr) -> bool:
-        unread = isinstance(target, ast.Name) and target.id not in self.read and is_pure(value)
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        unread = all(isinstance(item, ast.Name) and item.id not in self.read for item in names) and is_pure(value)
         return unread and not (self.guarded and may_raise(value))
 
 

@@ -64,6 +64,14 @@ PLAIN: Value = foreign("#")  # a number, text, tensor …: something unknown tha
 (STRANGER,) = PLAIN
 
 
+DEVICE = "torch.device:"  # and its type: what `torch.device("cuda")` returns
+
+
+def is_device(atom: Any) -> bool:
+    """Whether an atom is a device whose type is known."""
+    return type(atom) is Foreign and atom.path.startswith(DEVICE)
+
+
 @lru_cache(maxsize=None, typed=True)
 def same_constant(value: Any) -> Value:
     return frozenset({Constant(type(value).__name__, value)})
@@ -96,7 +104,7 @@ def joined(value: Value, more: Value) -> Value:
 
 def result_of(*operands: Value) -> Value:
     """What something foreign makes of these: nothing of the program's own where it was given nothing of that."""
-    known = all(type(atom) is Constant or atom is STRANGER for value in operands for atom in value)
+    known = all(type(atom) is Constant or atom is STRANGER or is_device(atom) for value in operands for atom in value)
     return PLAIN if known else UNKNOWN
 
 

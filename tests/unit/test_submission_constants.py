@@ -313,3 +313,149 @@ def main(n):
 print(main(1), main(2))
 """
     )
+
+
+def test_an_optimizer_is_stepped_by_the_program_alone():
+    text = special(
+        """
+import torch
+
+
+class Rule(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__([{"params": params, "lr": 0.5}], defaults={})
+
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data -= group["lr"] * p.grad
+        return loss
+
+    def state_dict(self):
+        return {}
+
+
+def main():
+    weight = torch.nn.Parameter(torch.ones(2))
+    rule = Rule([weight])
+    for _ in range(2):
+        weight.sum().backward()
+        rule.step()
+    print(weight.tolist())
+
+
+main()
+"""
+    )
+    assert "closure" not in text
+    assert "state_dict" not in text
+
+
+PICKLED = """
+IMPORT
+
+
+class Held:
+    def __init__(self, n):
+        self.n, self.open = n, [n]
+
+    def __getstate__(self):
+        return {**self.__dict__, "open": None}
+
+    def total(self):
+        return self.n + len(self.open)
+
+
+held = Held(3)
+print(held.total(), USE)
+"""
+
+
+def test_how_objects_are_pickled_matters_only_where_something_pickles():
+    plain = special(PICKLED.replace("IMPORT", "").replace("USE", "4"))
+    assert "__getstate__" not in plain
+    text = special(PICKLED.replace("IMPORT", "import copy").replace("USE", "copy.copy(held).open"))
+    assert "__getstate__" in text
+
+
+def test_the_type_of_a_device_is_known():
+    text = special(
+        """
+import torch
+
+
+class Place:
+    def __init__(self, name, index):
+        self.device = torch.device(name, index)
+
+    def show(self):
+        if self.device.type == "cuda":
+            print("a GPU")
+        print(torch.zeros(1, device=self.device).device.type, torch.device(self.device).type == "cpu")
+
+
+Place("cpu", 0).show()
+"""
+    )
+    assert "a GPU" not in text
+
+
+def test_devices_that_may_be_one_or_another_are_asked():
+    text = special(
+        """
+import torch
+
+
+def show(name):
+    device = torch.device(name)
+    print(device.type == "cpu", device)
+
+
+show("cpu")
+show("meta")
+"""
+    )
+    assert "device.type" in text
+
+
+def test_parts_of_displays_are_taken_if_the_others_do_nothing():
+    text = special(
+        """
+def note(x):
+    print("noted", x)
+    return x
+
+
+def main(n):
+    a = (n, [1])[0]
+    b = (n, note(n))[0]
+    c = {"a": n, "b": 2}["a"]
+    d = {"a": n, **{"a": 3}}["a"]
+    for i in range(2):
+        n += len([i for i in range(3)])
+    return a, b, c, d, [k for k in range(n) if k > 5]
+
+
+print(main(len("abc")), main(len("")))
+"""
+    )
+    assert "[1]" not in text
+    assert "noted" in text
+
+
+def test_a_variable_of_a_loop_that_is_read_later_stays():
+    special(
+        """
+def main(items):
+    for item in items:
+        pass
+    found = [item for item in [5]]
+    return item, found, {len(found): [item for item in [item]]}
+
+
+print(main([1, 2]), main([3]))
+"""
+    )
