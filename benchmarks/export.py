@@ -22,6 +22,7 @@ from typing import Any
 
 EXPERIMENTS = ("smoke", "baseline", "record/0322_ema_gptq_lite")
 ON_GPUS = ("hardware.accelerator=cuda", "hardware.compute_dtype=bfloat16", "model.compute_dtype=bfloat16")
+OFFICIAL_PLACE = "../../tokenizers/fineweb_1024_bpe.model"  # of the tokenizer, from the data folder
 SENTENCE_PIECE = "golf.data.tokenizer_kinds.SentencePieceTokenizer"
 
 
@@ -37,7 +38,7 @@ def export_of(experiment: str, composer: Any) -> dict[str, Any]:
 
     config = composer.compose([f"experiment={experiment}", *ON_GPUS, "hardware.compile=true", "hardware.threads=8"])
     begin = cpu_seconds()
-    text = flatten(config, config["data"]["folder"], "0" * 64, SENTENCE_PIECE)
+    text = flatten(config, config["data"]["folder"], "0" * 64, SENTENCE_PIECE, OFFICIAL_PLACE)
     middle = cpu_seconds()
     packed = as_shipped(text, "packed")
     end = cpu_seconds()

@@ -49,7 +49,8 @@ FIRST_STEPS_PRINTED = 10
 class Program:
     """Everything an exported run is made of. `network` is the exported model as plain data: the artifact's header.
 
-    `own_start` is false where the run began from other weights, which a file of source code cannot repeat.
+    `tokenizer_beside`: the tokenizer's file, from the data folder; "" = found as `tokenizer` says. `own_start` is false
+    where the run began from other weights, which a file of source code cannot repeat.
     """
 
     seed: int
@@ -68,6 +69,7 @@ class Program:
     sparsity: Any = None
     data_folder: str = "data"
     tokenizer: str = "auto"
+    tokenizer_beside: str = ""
     tokenizer_sha256: str = ""
     accelerator: str = "cpu"
     compile: bool = False
@@ -94,8 +96,8 @@ class ProgramRun:
             raise UserError(f"{folder} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
         self.folder = folder
         self.val_paths = validation_shards(folder)
-        tokenizer = options.tokenizer or os.environ.get("TOKENIZER_PATH") or program.tokenizer
-        self.tokenizer: Tokenizer = program.open_tokenizer(find_tokenizer(folder) if tokenizer == "auto" else tokenizer)
+        tokenizer = options.tokenizer or os.environ.get("TOKENIZER_PATH") or self._own_tokenizer()
+        self.tokenizer: Tokenizer = program.open_tokenizer(tokenizer)
         if program.tokenizer_sha256 not in ("", self.tokenizer.sha256):
             raise UserError(
                 f"{folder} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
@@ -103,6 +105,12 @@ class ProgramRun:
             )
         self.results: dict[str, Any] = {"steps": [], "scores": []}
         self.train_seconds = 0.0
+
+    def _own_tokenizer(self) -> str:
+        program = self.program
+        if program.tokenizer_beside:
+            return str(Path(self.folder, program.tokenizer_beside))
+        return find_tokenizer(self.folder) if program.tokenizer == "auto" else program.tokenizer
 
     def _open_device(self) -> torch.device:
         torch.set_num_threads(self.program.threads)

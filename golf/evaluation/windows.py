@@ -43,62 +43,41 @@ class WindowGrid(Sequence[Any]):
 
 
 class WindowBatches(Sequence[Any]):
-    """Neighbouring windows of one shape, at most batch_tokens tokens of them, as lists; see `window_shape`."""
+    """Neighbouring windows of one shape, as lists that are made when they are asked for; a slice is some of them.
 
-    def __init__(self, windows: Sequence[Window], batch_tokens: int, longest: int = 0, stride: int = 0):
-        self.windows = windows
-        self.ends: list[int] = []
-        self.shapes: list[tuple[int, int]] = []
-        self.scored: list[int] = []
-        rows = 0
-        for index, window in enumerate(windows):
-            shape = window_shape(window, longest, stride)
-            rows += 1
-            scored = window.length - window.first_scored
-            if self.ends and self.shapes[-1] == shape and rows * shape[0] <= batch_tokens:
-                self.ends[-1] = index + 1
-                self.scored[-1] += scored
-            else:
-                self.ends.append(index + 1)
-                self.shapes.append(shape)
-                self.scored.append(scored)
-                rows = 1
+    Batch i is the windows ends[i - 1] … ends[i] - 1 in rows of shapes[i], of which scored[i] targets are scored.
+    """
 
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return BatchShare(self, range(len(self.ends))[index])
-        index = range(len(self.ends))[index]
-        return list(self.windows[self.ends[index - 1] if index else 0 : self.ends[index]])
-
-    def tokens_by_shape(self) -> dict[tuple[int, int], int]:
-        """Tokens that the network reads in rows of each shape."""
-        found: dict[tuple[int, int], int] = {}
-        begin = 0
-        for end, shape in zip(self.ends, self.shapes):
-            found[shape] = found.get(shape, 0) + (end - begin) * shape[0]
-            begin = end
-        return found
-
-
-class BatchShare(Sequence[Any]):
-    """Some of the batches."""
-
-    def __init__(self, batches: WindowBatches, indices: range):
-        self.batches, self.indices = batches, indices
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        ends: list[int],
+        shapes: list[tuple[int, int]],
+        scored: list[int],
+        indices: range,
+    ):
+        self.windows, self.ends, self.shapes, self.scored, self.indices = windows, ends, shapes, scored, indices
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: Any) -> Any:
         found = self.indices[index]
-        return BatchShare(self.batches, found) if isinstance(found, range) else self.batches[found]
+        if isinstance(found, range):
+            return WindowBatches(self.windows, self.ends, self.shapes, self.scored, found)
+        return list(self.windows[self.ends[found - 1] if found else 0 : self.ends[found]])
 
     @property
     def num_targets(self) -> int:
-        return sum(self.batches.scored[index] for index in self.indices)
+        return sum(self.scored[index] for index in self.indices)
+
+    def tokens_by_shape(self) -> dict[tuple[int, int], int]:
+        """Tokens that the network reads in rows of each shape."""
+        found: dict[tuple[int, int], int] = {}
+        for index in self.indices:
+            rows = self.ends[index] - (self.ends[index - 1] if index else 0)
+            found[self.shapes[index]] = found.get(self.shapes[index], 0) + rows * self.shapes[index][0]
+        return found
 
 
 def padded_width(length: int, longest: int) -> int:
@@ -129,7 +108,21 @@ def rank_share(windows: Sequence[Any], rank: int, world: int, interleaved: bool 
 
 def score_batches(windows: Sequence[Window], batch_tokens: int, longest: int = 0, stride: int = 0) -> WindowBatches:
     """Neighbouring windows of one shape in batches of at most batch_tokens tokens."""
-    return WindowBatches(windows, batch_tokens, longest, stride)
+    ends: list[int] = []
+    shapes: list[tuple[int, int]] = []
+    scored: list[int] = []
+    rows = 0
+    for index, window in enumerate(windows):
+        shape = window_shape(window, longest, stride)
+        rows += 1
+        if not ends or shapes[-1] != shape or rows * shape[0] > batch_tokens:
+            ends.append(0)
+            shapes.append(shape)
+            scored.append(0)
+            rows = 1
+        ends[-1] = index + 1
+        scored[-1] += window.length - window.first_scored
+    return WindowBatches(windows, ends, shapes, scored, range(len(ends)))
 
 
 def window_batches(

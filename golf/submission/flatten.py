@@ -9,6 +9,7 @@ same configuration and source. Invariant: nothing in it can be switched off: wha
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from golf.files import write_atomically
 from golf.models.exported import exported_network
 from golf.submission.complete import undefined_names
 from golf.submission.emit import Original, emitted, indented_by_tabs, same_program
+from golf.submission.on_gpu import without_cpu
 from golf.submission.pack import packed
 from golf.submission.source import (
     ANNOTATION_OF_ABSENT,
@@ -62,7 +64,8 @@ def submission_bytes(config: dict[str, Any]) -> bytes:
     prepared = build(config["data"]).prepare(say=lambda line: None, require_train=False)
     tokenizer = prepared.tokenizer(config["model"]["vocab_size"])
     opens = f"{type(tokenizer).__module__}.{type(tokenizer).__name__}"
-    text = flatten(config, prepared.folder, tokenizer.sha256, opens)
+    beside = place_beside(prepared.folder, tokenizer.path or "")
+    text = flatten(config, prepared.folder, tokenizer.sha256, opens, beside)
     return as_shipped(text, config.get("code", "readable"))
 
 
@@ -74,7 +77,11 @@ def as_shipped(text: str, form: str) -> bytes:
 
 
 def flatten(
-    config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
+    config: dict[str, Any],
+    data_folder: str | None = None,
+    tokenizer_sha256: str = "",
+    tokenizer_class: str = "",
+    tokenizer_beside: str = "",
 ) -> str:
     """The source text of a resolved run config: specialised for it, or with `code: whole` as it stands in golf.
 
@@ -82,8 +89,9 @@ def flatten(
         data_folder: where the shards are by default, `data.folder` if None; only a relative path is written down.
         tokenizer_sha256: the file refuses data cut with another tokenizer; "" does not check.
         tokenizer_class: the one kind of tokenizer (a class by its dotted name) that the file opens; "" = all of them.
+        tokenizer_beside: where its file is, as a path from the data folder; "" = looked for when the file runs.
     """
-    text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class)
+    text = whole_program(config, data_folder, tokenizer_sha256, tokenizer_class, tokenizer_beside)
     return text if config.get("code") == "whole" else specialised_text(text)
 
 
@@ -96,6 +104,7 @@ def specialise_anew(text: str) -> str:
     """The specialised program; where its text would not be the program (odd layout of a technique), in plain layout."""
     tree = ast.parse(text)
     original = Original(text, tree)
+    without_cpu(tree, original)
     special = without_types(specialised(tree, KEEP_CHECKS))
     found = indented_by_tabs(emitted(special, original))
     found = found if same_program(found, special) else ast.unparse(special) + "\n"
@@ -109,13 +118,17 @@ def specialise_anew(text: str) -> str:
 
 
 def whole_program(
-    config: dict[str, Any], data_folder: str | None = None, tokenizer_sha256: str = "", tokenizer_class: str = ""
+    config: dict[str, Any],
+    data_folder: str | None = None,
+    tokenizer_sha256: str = "",
+    tokenizer_class: str = "",
+    tokenizer_beside: str = "",
 ) -> str:
     """Every definition that is referred to, whole, with the configuration and the start at the end."""
     folder = data_folder or config["data"].get("folder", "")
     if config["data"].get("tokenizer") == "bytes":
         tokenizer_class = ""
-    expression, imports = program_expression(config, folder, tokenizer_sha256, tokenizer_class)
+    expression, imports = program_expression(config, folder, tokenizer_sha256, tokenizer_class, tokenizer_beside)
     own = user_modules(module for module, _ in imports)
     modules = core_modules() | own
     owners = owners_of_names(modules.values())
@@ -138,7 +151,11 @@ def whole_program(
 
 # -- the configuration ------------------------------------------------------------------------------------------------
 def program_expression(
-    config: dict[str, Any], data_folder: str, tokenizer_sha256: str, tokenizer_class: str = ""
+    config: dict[str, Any],
+    data_folder: str,
+    tokenizer_sha256: str,
+    tokenizer_class: str = "",
+    tokenizer_beside: str = "",
 ) -> tuple[str, set[tuple[str, str]]]:
     """`Program(…)` as source, and the names it needs."""
     data, hardware, trainer = config["data"], config["hardware"], config["trainer"]
@@ -161,6 +178,7 @@ def program_expression(
         "evaluation": config["eval"],
         "data_folder": relative_folder(data_folder),
         "tokenizer": relative_tokenizer(data.get("tokenizer", "auto")),
+        "tokenizer_beside": tokenizer_beside if relative_tokenizer(data.get("tokenizer", "auto")) == "auto" else "",
         "tokenizer_sha256": tokenizer_sha256,
         "accelerator": hardware["accelerator"],
         "compile": hardware["compile"],
@@ -193,7 +211,12 @@ def is_left_out(name: str, value: Any) -> bool:
     """The `none` option of a group, and values that are Program's defaults."""
     if isinstance(value, dict):
         return "_target_" not in value
-    return value is None or (name, value) in (("qat", {}), ("own_start", True), ("tokenizer_sha256", ""))
+    return value is None or (name, value) in (
+        ("qat", {}),
+        ("own_start", True),
+        ("tokenizer_sha256", ""),
+        ("tokenizer_beside", ""),
+    )
 
 
 def warm_up_steps(config: dict[str, Any]) -> int:
@@ -209,6 +232,14 @@ def relative_folder(folder: str) -> str:
     if path.is_absolute():
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path("data") / path.name
     return path.as_posix()
+
+
+def place_beside(folder: str, tokenizer: str) -> str:
+    """The path of a tokenizer file from its data folder, if it is in it or (the challenge's layout) two levels up."""
+    if not Path(tokenizer).is_file():
+        return ""
+    found = Path(os.path.relpath(Path(tokenizer).resolve(), Path(folder).resolve()))
+    return found.as_posix() if found.parts.count("..") <= 2 else ""
 
 
 def relative_tokenizer(tokenizer: str) -> str:

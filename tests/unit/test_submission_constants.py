@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 from submission_programs import special
+
+from golf.submission.emit import Original
+from golf.submission.flatten import place_beside
+from golf.submission.on_gpu import without_cpu
 
 
 def test_parts_that_are_handed_down_are_called_by_name():
@@ -459,3 +466,42 @@ def main(items):
 print(main([1, 2]), main([3]))
 """
     )
+
+
+ROUTES = """
+# ----- golf.models.attention.causal
+def attend(x):
+    return "slow" if x.device.type == "cpu" else "fast"
+
+
+# ----- golf.evaluation.scorer
+def score(x):
+    return x.device.type == "cpu"
+
+
+# ----- configuration
+def program():
+    return Program(accelerator="PLACE")
+"""
+
+
+@pytest.mark.parametrize(("place", "settled"), [("cuda", True), ("cpu", False)])
+def test_attention_of_a_program_for_gpus_has_no_route_for_cpus(place: str, settled: bool):
+    source = ROUTES.replace("PLACE", place)
+    tree = ast.parse(source)
+    without_cpu(tree, Original(source, tree))
+    text = ast.unparse(tree)
+    assert ("'slow' if False" in text) == settled
+    assert "return x.device.type == 'cpu'" in text, "scoring may have tensors on the host"
+
+
+def test_the_place_of_a_tokenizer_is_told_from_its_data(tmp_path: Path):
+    folder = tmp_path / "data" / "datasets" / "sp"
+    beside = tmp_path / "data" / "tokenizers" / "sp.model"
+    for path in (folder / "tokenizer.model", beside, tmp_path / "elsewhere" / "sp.model"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert place_beside(str(folder), str(folder / "tokenizer.model")) == "tokenizer.model"
+    assert place_beside(str(folder), str(beside)) == "../../tokenizers/sp.model"
+    assert place_beside(str(folder), str(tmp_path / "elsewhere" / "sp.model")) == ""
+    assert place_beside(str(folder), "bytes") == ""
