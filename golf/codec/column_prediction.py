@@ -59,4 +59,4 @@ class ColumnPredictor:
         if self.rows_seen >= self.rows_due:
             mean = max(np.trace(self.moments) / len(self.moments), 1.0)
             self.weights = prediction_matrix(self.moments, self.ridge * mean / self.rows_seen)
-            self.rows_due = self.rows_seen + self.rows_seen * len(self.moments) // 2048
+            self.rows_due = self.rows_seen + 1 + self.rows_seen * self.moments.size // 2**19

@@ -84,6 +84,7 @@ def family_of(
     total = sum(rows)
     # Rows with small scales (tokens that are rarely seen, or never) share other directions than the rest.
     kinds = (vectors.get(total, [np.zeros(total)] * 2)[1] < -SMALL_SCALE).astype(np.int64)
+    kinds *= int(16 * kinds.sum() >= total)
     walk, walk_rows = walk_of_spec(spec)
     lanes, starts = lanes_for(total, columns), None
     if walk_rows:
