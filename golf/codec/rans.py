@@ -90,13 +90,14 @@ class RansDecoder:
             step >>= 1
         start = flat.take(found)
         x = (flat.take(found + 1) - start) * (x >> PROBABILITY_BITS) + slot - start
-        for _ in range(2):
-            empty = (x < RANS_LOW).nonzero()[0]
+        empty = (x < RANS_LOW).nonzero()[0]
+        while len(empty):
             end = self.position + len(empty)
             if end > len(self.words):
                 raise damaged_stream("range", "truncated")
             x[empty] = (x[empty] << 16) | self.words[self.position : end]
             self.position = end
+            empty = empty[x[empty] < RANS_LOW]
         self.state[: len(rows)] = x
         return found - base
 
