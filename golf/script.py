@@ -98,7 +98,7 @@ class ProgramRun:
         self.val_paths = validation_shards(folder)
         tokenizer = options.tokenizer or os.environ.get("TOKENIZER_PATH") or self._own_tokenizer()
         self.tokenizer: Tokenizer = program.open_tokenizer(tokenizer)
-        if program.tokenizer_sha256 not in ("", self.tokenizer.sha256):
+        if program.tokenizer_sha256 and program.tokenizer_sha256 != self.tokenizer.sha256:
             raise UserError(
                 f"{folder} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
                 f"({program.tokenizer_sha256[:12]}…); type --data or --tokenizer"
@@ -117,9 +117,9 @@ class ProgramRun:
         if self.program.accelerator != "cuda":
             device = torch.device(self.program.accelerator)
             deterministic_on_cpu(device)
-        elif not torch.cuda.is_available():
-            raise UserError("this run was made on a GPU, and there is none here; run it on a machine with CUDA")
         else:
+            if not torch.cuda.is_available():
+                raise UserError("this run was made on a GPU, and there is none here; run it on a machine with CUDA")
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(device)
             torch.set_float32_matmul_precision("high")

@@ -335,5 +335,6 @@ class Calls(PythonCalls):
 
     def lose_in_text(self, value: Value, node: ast.AST) -> None:
         """A value that is formatted into text: its __str__ runs, nothing else happens to it."""
+        self.read_containers(value)
         if not isinstance(node, ast.JoinedStr | ast.FormattedValue):
             self.lose(value)

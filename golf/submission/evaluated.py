@@ -20,7 +20,7 @@ from golf.submission.values import ClassFacts, FunctionFacts, Instance, Value, o
 from golf.submission.walk import walk
 
 MODULES = {"dataclasses", "functools", "itertools", "math", "re", "typing", "collections.abc", "__future__"}
-LEFT_OUT = {"open", "print", "input", "exec", "eval", "compile", "globals", "locals", "vars", "id", "hash", "set"}
+LEFT_OUT = {"open", "print", "input", "exec", "eval", "compile", "globals", "locals", "id", "hash", "set"}
 LEFT_OUT |= {"frozenset", "__import__", "breakpoint", "setattr", "delattr", "memoryview", "super", "dir"}
 MOST_CHARACTERS = 1000
 NAME = "golf_exported_constants"

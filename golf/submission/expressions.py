@@ -248,6 +248,7 @@ class Expressions(Members):
         for atom in left | right:
             if isinstance(atom, Instance):
                 atom.of.structural = True
+        self.read_containers(left | right)
         compare = COMPARISONS.get(type(op))
         constants = [atom for atom in left | right if isinstance(atom, Constant)]
         if compare is None or len(constants) != len(left | right) or len(left) * len(right) > 16:

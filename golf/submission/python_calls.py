@@ -142,10 +142,9 @@ class PythonCalls(Tables):
         return result_of(*positional, *named.values(), rest or NOTHING, others or NOTHING)
 
     def _read_by_python(self, value: Value) -> None:
+        self.read_containers(value)
         for atom in value:
-            if isinstance(atom, Box):
-                atom.read_whole = True
-            elif isinstance(atom, Instance):
+            if isinstance(atom, Instance):
                 atom.of.structural = True
             elif isinstance(atom, FunctionFacts | Bound):
                 self.lose(frozenset({atom}))

@@ -447,6 +447,11 @@ class Folder(ast.NodeTransformer):
 
 def asked_part(node: ast.Subscript) -> ast.expr | None:
     """The part of a display that a constant index asks for."""
+    match node:
+        case ast.Subscript(ast.Constant(str() as text), ast.Slice(None, ast.Constant(int() as end), None), ast.Load()):
+            return ast.copy_location(ast.Constant(text[:end]), node)
+        case _:
+            pass
     if not isinstance(node.slice, ast.Constant) or not isinstance(node.ctx, ast.Load):
         return None
     index = node.slice.value

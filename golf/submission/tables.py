@@ -111,6 +111,22 @@ class Tables(ProgramTables):
             else None
         )
 
+    def read_containers(self, value: Value) -> None:
+        """Somebody looks at containers and at all that is in them: shows them, or compares them."""
+        queue, seen = [atom for atom in value if isinstance(atom, Box)], set[int]()
+        while queue:
+            box = queue.pop()
+            if id(box) in seen:
+                continue
+            seen.add(id(box))
+            self.reading(id(box))
+            box.read_whole = True
+            for atom in box.elements():
+                if isinstance(atom, Box):
+                    queue.append(atom)
+                elif isinstance(atom, Instance):
+                    atom.of.structural = True
+
     def iterate(self, value: Value, node: Any) -> Value:
         """What iterating over a value gives."""
         found = NOTHING

@@ -505,3 +505,69 @@ def test_the_place_of_a_tokenizer_is_told_from_its_data(tmp_path: Path):
     assert place_beside(str(folder), str(beside)) == "../../tokenizers/sp.model"
     assert place_beside(str(folder), str(tmp_path / "elsewhere" / "sp.model")) == ""
     assert place_beside(str(folder), "bytes") == ""
+
+
+def test_settings_of_a_record_are_known_and_compared_as_a_whole():
+    text = special(
+        """
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Format:
+    bits: int
+    floor: float = 0.5
+    name: str = "plain"
+
+    def scale(self, x):
+        return x * self.bits
+
+
+def settings(fmt):
+    held = vars(fmt)
+    return {part.name: held[part.name] for part in fields(Format) if held[part.name] != part.default}
+
+
+def known(formats, meta):
+    return [fmt.scale(meta["n"]) for fmt in formats if settings(fmt) == meta["format"]]
+
+
+def main(n):
+    fmt = Format(8, floor=0.25)
+    print({"format": settings(fmt), "n": n})
+    print(known([fmt], {"format": {"bits": 8, "floor": 0.25}, "n": n}), known([fmt], {"format": {}, "n": n}))
+    print({"a": n, "b": n} == {"a": 3, "b": 3}, {"a": n} != {}, "abcdef"[:3] + str(n))
+
+
+main(len("abc"))
+main(len("ab"))
+"""
+    )
+    assert "fields(" not in text
+    assert "[:3]" not in text
+
+
+def test_what_is_in_a_container_that_is_shown_or_compared_stays():
+    special(
+        """
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def __repr__(self):
+        return "point"
+
+
+def main(n):
+    inner = {"a": n, "b": [n]}
+    outer = {"inner": inner, "n": n}
+    other = {"inner": {"a": 3, "b": [3]}, "n": 3}
+    text = {"deep": {"deeper": {"n": n}}}
+    print(outer)
+    print(outer == other, f"{text} and {[{'k': n}]}", str({"s": {"t": n}}), [{"p": Point(n)}])
+    return {"r": {"u": n}}
+
+
+print(main(len("abc")), main(len("ab")))
+"""
+    )
