@@ -6,8 +6,9 @@
 Matrices are quantised to 6-bit SDClip rows (factor 12.85; tables as 8-bit rows, factor 20) and packed with every codec;
 then with trellises (along the rows, down the columns with an identity Hessian) whose factor is chosen so that the mean
 squared error of the matrices, each relative to its variance, is the same. Sizes are of whole artifacts without network
-config and tokenizer. `code_bytes`: the modules of golf that only this codec needs, minified by python-minifier, in
-LZMA; `decoder_bytes`: the same without what only its encoder needs; the libraries of brotli and zpaq count nothing.
+config and tokenizer. `code_bytes`: by how much the program that an export of the baseline ships (`code=packed`) is
+longer with this codec than with none, encoder included; `decoder_bytes`: by how much the reader of artifacts is, when
+both are packed the same way, without what only encoders need. The libraries of brotli and zpaq count nothing.
 --synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9 million) with `range`
 on two threads. Every measurement runs in a process of its own, whose peak memory it reports.
 Writes benchmarks/results/codecs.json.
@@ -17,7 +18,6 @@ import argparse
 import ast
 import datetime
 import json
-import lzma
 import multiprocessing
 import platform
 import resource
@@ -25,6 +25,7 @@ import shlex
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -35,6 +36,9 @@ from golf.quant.plan import QuantPlan
 from golf.quant.state import same_state
 from golf.quant.trellis import TrellisQuantiser
 from golf.quant.trellis_columns import TrellisColumns
+from golf.size import shipped_code
+from golf.size.plan import composed
+from golf.submission.pack import packed
 
 ROOT = Path(__file__).resolve().parent.parent
 CODECS = ("none", "zlib", "lzma", "zstd", "brotli", "grouped_brotli", "zpaq", "grouped_zpaq", "range")
@@ -124,30 +128,27 @@ def is_name(node):
     return isinstance(node, ast.Name)
 
 
-def code_bytes(codec):
-    """Bytes of the minified, compressed source that a file with this codec needs and one without does not.
+def source(modules):
+    """The statements of modules, in one program."""
+    trees = [ast.parse((ROOT / (name.replace(".", "/") + ".py")).read_text()) for name in sorted(modules)]
+    return [n for t in trees for n in t.body if not (isinstance(n, ast.ImportFrom) and n.module.startswith("golf."))]
 
-    Returns:
-        All of it, and what reading alone takes.
-    """
-    import python_minifier
 
-    needed = golf_imports(type(codec).__module__) - golf_imports("golf.codec.artifact")
-    body = []
-    for name in sorted(needed):
-        tree = ast.parse((ROOT / (name.replace(".", "/") + ".py")).read_text())
-        body += [n for n in tree.body if not (isinstance(n, ast.ImportFrom) and n.module.startswith("golf."))]
-    found = []
-    for reading in (False, True):
-        chosen = reachable(body, type(codec).__name__) if reading else body
-        text = python_minifier.minify(
-            "\n".join(map(ast.unparse, chosen)),
-            rename_globals=True,
-            remove_annotations=True,
-            remove_literal_statements=True,
-        )
-        found.append(len(lzma.compress(text.encode(), format=lzma.FORMAT_ALONE, preset=9)))
-    return found
+@cache
+def shipped_bytes(codec):
+    """Bytes of the packed program of a baseline with a codec."""
+    config, _ = composed(["experiment=baseline", "hardware=h100x8", f"codec={codec}"])
+    return shipped_code.code_bytes({**config, "code": "packed"})
+
+
+@cache
+def code_bytes(name):
+    """Bytes of code that a file with this codec needs and one without does not: all of it, and what reading takes."""
+    codec, reader = codec_named(name), golf_imports("golf.codec.artifact")
+    reading = reachable(source(golf_imports(type(codec).__module__) - reader), type(codec).__name__)
+    texts = ["\n".join(map(ast.unparse, body)) for body in (source(reader), source(reader) + reading)]
+    without, decoder = (len(packed(text)) for text in texts)
+    return shipped_bytes(name) - shipped_bytes("none"), decoder - without
 
 
 def measured(quantised, name):
@@ -181,7 +182,7 @@ def measure(quantised, name):
     sender.close()
     found = receiver.recv()
     process.join()
-    found["code_bytes"], found["decoder_bytes"] = code_bytes(codec_named(name))
+    found["code_bytes"], found["decoder_bytes"] = code_bytes(name)
     print(
         f"  {name:15s} {found['bytes']:>10,} bytes (+{found['code_bytes']:,} code, {found['decoder_bytes']:,} reading)"
         f"  encode {found['encode_seconds']:.1f} s ({found['encode_cpu_seconds']:.1f} CPU)"
