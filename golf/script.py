@@ -314,11 +314,13 @@ class ProgramRun:
             )
             nats, bpb = result.nats_per_token, result.bpb
             found = {"weights": what, "name": name, "protocol": result.protocol, "nats_per_token": nats, "bpb": bpb}
-            self.results["scores"].append({**found, "coverage": result.coverage.as_dict()})
+            left_over = len(tokens) - 1 - part.split_targets  # behind the last whole window
+            self.results["scores"].append({**found, "coverage": {**result.coverage.as_dict(), "left_over": left_over}})
             if what == "artifact":
                 label = f"final_{program.codec.name}_{name}"
                 self.say(f"{label} val_loss:{nats:.4f} val_bpb:{bpb:.4f} eval_time:{result.seconds * 1e3:.0f}ms")
-                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {result.coverage}")
+                note = f"; {left_over:,} more do not fill a window" if left_over else ""
+                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {result.coverage}{note}")
             else:
                 self.say(f"{what} {name} val_loss:{nats:.4f} val_bpb:{bpb:.4f} {suffix}".rstrip())
 

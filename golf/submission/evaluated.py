@@ -217,28 +217,28 @@ def written(value: Any, known: set[str]) -> str:
     Raises:
         Unknown: there is none.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if value is None or kind in (bool, int, str, bytes):
         return repr(value)
     if kind is float and value == value and abs(value) != float("inf"):
         return repr(value)
-    if kind in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields")):
-        items = [written(item, known) for item in value]
-        if kind is list:
-            return f"[{', '.join(items)}]"
-        if kind is tuple:
-            return f"({', '.join(items)}{',' * (len(items) == 1)})"
-        return made(kind, dict(zip(value._fields, items)), kind._field_defaults, value, known)
+    if kind is list:
+        return f"[{', '.join(written(item, known) for item in value)}]"
+    if kind is tuple:
+        return f"({', '.join(written(item, known) for item in value)}{',' * (len(value) == 1)})"
     if kind is dict:
         return "{" + ", ".join(f"{written(k, known)}: {written(v, known)}" for k, v in value.items()) + "}"
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        given = {name: written(item, known) for name, item in zip(kind._fields, value)}
+        return made(kind, given, kind._field_defaults, known)
     if is_dataclass(value) and all(part.init for part in fields(value)):
         given = {part.name: written(getattr(value, part.name), known) for part in fields(value)}
         defaults = {part.name: part.default for part in fields(value) if part.default is not MISSING}
-        return made(kind, given, defaults, value, known)
+        return made(kind, given, defaults, known)
     raise Unknown
 
 
-def made(kind: type, given: dict[str, str], defaults: dict[str, Any], value: Any, known: set[str]) -> str:
+def made(kind: type, given: dict[str, str], defaults: dict[str, Any], known: set[str]) -> str:
     """The call of a record's class, without what is so by default; fields that have no default by their place."""
     if kind.__name__ not in known or kind.__module__ != NAME:
         raise Unknown

@@ -30,16 +30,32 @@ class KnownNames:
         self.bound: set[str] | None = None  # names that mean something else where the folder is; None = top level
         nodes = list(walk(facts.tree))
         self.partials_are_read = any(isinstance(n, ast.Attribute) and n.attr in OF_PARTIALS for n in nodes)
-        self.compared = {atom for n in nodes if isinstance(n, ast.Compare) for atom in self._identified(n)}
+        self.compared = {atom for node in nodes for atom in self._identified(node)}
         self.top = {node.name for node in facts.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
-    def _identified(self, node: ast.Compare) -> set[Any]:
-        """What may be told from another by `is`."""
-        if not any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
-            return set()
-        sides = [self.facts.values.get(id(part), frozenset()) for part in (node.left, *node.comparators)]
-        by_none = any(isinstance(part, ast.Constant) for part in (node.left, *node.comparators))
-        return set() if by_none else set().union(*sides)
+    def _identified(self, node: ast.AST) -> set[Any]:
+        """What may be told from another: by a comparison (but with None), or as a key."""
+        match node:
+            case ast.Compare(comparators=[ast.Constant(value=None)]):
+                parts: list[ast.expr | None] = []
+            case ast.Compare():
+                parts = [node.left, *node.comparators]
+            case ast.Subscript():
+                parts = [node.slice]
+            case ast.Set():
+                parts = [*node.elts]
+            case ast.Dict():
+                parts = [*node.keys]
+            case (
+                ast.Call(func=ast.Attribute(attr="index" | "count" | "remove"))
+                | ast.Call(func=ast.Name(id="id" | "hash"))
+            ):
+                parts = [*node.args]
+            case _:
+                parts = []
+        held = [self.facts.values.get(id(part), frozenset()) for part in parts if part is not None]
+        inside = [atom.elements() for value in held for atom in value if isinstance(atom, Box)]
+        return set().union(*held, *inside)
 
     def expression(self, value: Value, node: ast.expr) -> ast.expr | None:
         """The name of the only thing that a value is; None if there is no such name here."""
@@ -79,7 +95,7 @@ class KnownNames:
         if isinstance(named, FunctionFacts) and (named.owner is not None or isinstance(named.node, ast.Lambda)):
             return False
         outer = named.scope.parent
-        return outer is self.facts.module and outer.assignments.get(named.name) == 1
+        return outer is not None and outer is self.facts.module and outer.assignments.get(named.name) == 1
 
     def is_stateless(self, facts: ClassFacts) -> bool:
         """Whether instances of a class hold nothing, and nobody asks which of them one is."""
@@ -94,5 +110,6 @@ class KnownNames:
         if self.partials_are_read or len(node.args) != 1 or node.keywords:
             return False
         box = self.facts.boxes.get((id(node), "partial"))
-        known = isinstance(box, Box) and not box.lost and not box.items
-        return known and all(isinstance(atom, FunctionFacts | ClassFacts) for atom in box.function)
+        if not isinstance(box, Box) or box.lost or box.items:
+            return False
+        return all(isinstance(atom, FunctionFacts | ClassFacts) for atom in box.function)
