@@ -228,9 +228,10 @@ def written(value: Any, known: set[str]) -> str:
         return f"({', '.join(written(item, known) for item in value)}{',' * (len(value) == 1)})"
     if kind is dict:
         return "{" + ", ".join(f"{written(k, known)}: {written(v, known)}" for k, v in value.items()) + "}"
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        given = {name: written(item, known) for name, item in zip(kind._fields, value)}
-        return made(kind, given, kind._field_defaults, known)
+    names = getattr(value, "_fields", None)  # of a NamedTuple
+    if isinstance(value, tuple) and names is not None:
+        given = {name: written(item, known) for name, item in zip(names, value)}
+        return made(kind, given, getattr(value, "_field_defaults", {}), known)
     if is_dataclass(value) and all(part.init for part in fields(value)):
         given = {part.name: written(getattr(value, part.name), known) for part in fields(value)}
         defaults = {part.name: part.default for part in fields(value) if part.default is not MISSING}
