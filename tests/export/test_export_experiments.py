@@ -126,7 +126,11 @@ def test_options_that_are_not_used_are_absent():
     plain = flatten(composed("experiment=smoke", "average=none", "eval=contiguous", "codec=lzma", "schedule=cosine"))
     for name in ("class Ema", "class Sliding", "class ZlibCodec", "class WarmdownFraction"):
         assert name not in plain
-    for name in ("class Cosine", "class LzmaCodec"):
+    for name in (
+        "cos(math.pi",
+        "lzma.compress(",
+        "def decode(",
+    ):  # a class without state may be written where it is used
         assert name in plain
 
 
