@@ -32,7 +32,7 @@ FLOAT_MOST = 160
 FLOAT_LAYOUT = "Bbbh"
 FLOAT_SLOPE_ONE = 64
 FLOAT_CELL_BITS = 2
-FLOAT_BITS = np.arange(16)
+FLOAT_BITS = 16
 
 
 def ordered_bits(bits: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def expected_cells(earlier: np.ndarray, dtype: torch.dtype, slope: int, exponent
 def places_in_cells(cells: np.ndarray, exponent: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The place of the first float of each cell, and which of 16 bits [cells, 16] tell the floats of a cell apart."""
     first, after = (places_of(torch.from_numpy((cells + i) * 2.0**exponent).float().to(dtype)) for i in (0, 1))
-    return first, np.frexp((after - first - 1).clip(0))[1][:, None] > FLOAT_BITS
+    return first, np.frexp((after - first - 1).clip(0))[1][:, None] > np.arange(FLOAT_BITS)
 
 
 def vector_shapes(shapes: Sequence[tuple[int, ...]]) -> list[int]:
@@ -107,7 +107,7 @@ def encode_floats(tensors: Sequence[Tensor]) -> bytes:
         first, mask = places_in_cells(cells, exponent, dtype)
         head += struct.pack("<" + FLOAT_LAYOUT, number, slope, exponent, offset)
         steps.append(cells - expected_cells(earlier[number], dtype, slope, exponent, offset))
-        low.append(((places - first)[:, None] >> FLOAT_BITS & 1)[mask])
+        low.append(((places - first)[:, None] >> np.arange(FLOAT_BITS) & 1)[mask])
         earlier.append(finite(values))
     matrix = np.zeros((-(-len(everything) // FLOAT_COLUMNS), FLOAT_COLUMNS), dtype=np.int16)
     matrix.reshape(-1)[: len(everything)] = np.concatenate(steps)
@@ -132,7 +132,7 @@ def decode_floats(group: PartGroup, data: bytes) -> list[Tensor]:
         places, mask = places_in_cells(cells, setting[1], dtype)
         bits = np.zeros(mask.shape, dtype=np.int64)
         bits[mask] = low[: mask.sum()]
-        found.append(floats_at(places + (bits << FLOAT_BITS).sum(axis=1), dtype))
+        found.append(floats_at(places + (bits << np.arange(FLOAT_BITS)).sum(axis=1), dtype))
         earlier.append(finite(found[-1]))
         steps, low = steps[length:], low[mask.sum() :]
     counts = [prod(shape) for shape in group.shapes]
