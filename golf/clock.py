@@ -21,6 +21,7 @@ class BudgetClock:
     Args:
         max_steps, max_seconds, max_tokens: limits; 0 = unlimited. `tokens_per_step` converts steps to tokens.
         reserve_seconds: kept free at the end of `max_seconds` (for work that has to happen inside the clock).
+        reserve_steps: time of so many steps that is kept free, too (for what an average takes to settle).
         synchronise: called before the clock is read (a device synchronise); None on CPU.
         share: maps rank 0's two floats to all ranks, with a negative pace if any rank's is; None for a single rank.
         per_rank: each rank's progress follows its own reading, as in the published runs, so that learning rates and
@@ -35,6 +36,7 @@ class BudgetClock:
         max_seconds: float = 0.0,
         max_tokens: int = 0,
         reserve_seconds: float = 0.0,
+        reserve_steps: float = 0.0,
         synchronise: Callable[[], None] | None = None,
         share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
         per_rank: bool = False,
@@ -42,7 +44,7 @@ class BudgetClock:
     ):
         self.tokens_per_step = tokens_per_step
         self.max_steps, self.max_seconds, self.max_tokens = max_steps, max_seconds, max_tokens
-        self.reserve_seconds = reserve_seconds
+        self.reserve_seconds, self.reserve_steps = reserve_seconds, reserve_steps
         self.synchronise, self.share, self.now = synchronise, share, now
         self.per_rank, self._own_lead = per_rank, 0.0  # seconds by which this rank's own reading is ahead
         self._used = 0.0  # seconds of finished running intervals, this rank's own reading
@@ -104,7 +106,7 @@ class BudgetClock:
             return True
         if not self.max_seconds:
             return False
-        return progress.seconds + self._step_seconds > self.max_seconds - self.reserve_seconds
+        return progress.seconds + self._step_seconds > self._usable_seconds()
 
     def predicted_steps(self, step: int) -> int:
         """Steps the whole run will have if the pace holds; 0 if nothing limits the run."""
@@ -114,7 +116,7 @@ class BudgetClock:
         if self.max_tokens:
             limits.append(-(-self.max_tokens // self.tokens_per_step))
         if self.max_seconds and self._step_seconds > 0:
-            left = self.max_seconds - self.reserve_seconds - self._progress_at(step).seconds
+            left = self._usable_seconds() - self._progress_at(step).seconds
             limits.append(step + max(0, int(left / self._step_seconds)))
         return min(limits, default=0)
 
@@ -134,6 +136,9 @@ class BudgetClock:
         self._sync_step, self._sync_seconds, self._next_sync = step, self._used, step
 
     # -- inside -------------------------------------------------------------------------------------------------------
+    def _usable_seconds(self) -> float:
+        return self.max_seconds - self.reserve_seconds - self.reserve_steps * self._step_seconds
+
     def _progress_at(self, step: int) -> Progress:
         seconds = self._sync_seconds + (step - self._sync_step) * self._step_seconds
         tokens = step * self.tokens_per_step

@@ -18,6 +18,8 @@ from golf.optim.communication import average_over_ranks
 from golf.optim.composite import Composite
 from golf.optim.schedules import Schedules
 
+FORWARD_SHARE = 0.5  # of a micro-step's time: a third, and some room
+
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch; the model's initial weights are drawn from torch's CPU generator."""
@@ -113,6 +115,11 @@ def warm_up(
     torch.set_rng_state(cpu_generator)
     if cuda_generators:
         torch.cuda.set_rng_state_all(cuda_generators)
+
+
+def settling_steps(average: Averager | None, stream: TokenStream, world: int) -> float:
+    """Upper bound of the time that `settle_average` takes, in steps."""
+    return 0.0 if average is None else average.settle_batches * FORWARD_SHARE / stream.micro_steps(world)
 
 
 def settle_average(

@@ -33,7 +33,7 @@ from golf.errors import GolfError, UserError
 from golf.evaluation.phases import EvaluationClock
 from golf.evaluation.protocol import EvaluationPlan, evaluate
 from golf.evaluation.split import split_part
-from golf.loop import deterministic_on_cpu, seed_everything, train, warm_up
+from golf.loop import deterministic_on_cpu, seed_everything, settling_steps, train, warm_up
 from golf.models.exported import exported_state, load_exported
 from golf.models.roles import roles_of
 from golf.optim.averaging import Ema
@@ -150,7 +150,7 @@ class ProgramRun:
         net: Any = program.model()
         paths, unique_tokens = train_shards(self.folder), program.budget.unique_tokens
         stream = program.stream(Shards(paths, net.vocab_size, self.tokenizer.bos_id, unique_tokens))
-        clock = self._clock(stream.tokens_per_step)
+        clock = self._clock(stream)
         net = net.to(self.device)
         if program.compile:
             net.compile(fullgraph=True, dynamic=False)
@@ -206,7 +206,7 @@ class ProgramRun:
         seed_everything(self.program.seed)
         return self.program.model().to(self.device), torch.load(self.options.weights, weights_only=True)
 
-    def _clock(self, tokens_per_step: int) -> BudgetClock:
+    def _clock(self, stream: TokenStream) -> BudgetClock:
         budget = self.program.budget
 
         def share(values: tuple[float, float]) -> tuple[float, float]:
@@ -216,11 +216,12 @@ class ProgramRun:
             return seconds, pace
 
         return BudgetClock(
-            tokens_per_step,
+            stream.tokens_per_step,
             max_steps=budget.max_steps,
             max_seconds=float(os.environ.get("MAX_WALLCLOCK_SECONDS", budget.max_seconds)),
             max_tokens=budget.max_tokens,
             reserve_seconds=budget.reserve_seconds,
+            reserve_steps=settling_steps(self.program.average, stream, self.world),
             synchronise=torch.cuda.synchronize if self.device.type == "cuda" else None,
             share=share if self.world > 1 else None,
             per_rank=budget.per_rank_clock,

@@ -4,7 +4,7 @@ Exported are w + b (w - slow) + a (w - fast), w the last weights. a = -1 alone i
 export it; a > 0 goes on where training was going; b between -1 and 0 takes in some of the slow average, which has less
 noise. The two depend on each other, so six losses give a quadratic in both, and a seventh is taken where that is
 lowest: all on the same batches, which training has not read and would have read next. The best of the seven counts.
-On the training clock; all it costs is those forward passes.
+All it costs is those forward passes, for which the training clock keeps time.
 
 The fast average alone loses to the last weights in short runs and wins in long ones: how far to go is measured, not
 chosen. (Averages as directions to go: Lookahead, arXiv:1907.08610, goes along one of them by a fixed share.)
@@ -51,6 +51,7 @@ class AverageSearch(Ema):
             )
         self.slow = Ema(horizon_fraction=slow_fraction, start_fraction=start_fraction)
         self.batches, self.farthest = batches, farthest
+        self.settle_batches = (len(PLACES) + 1) * batches
         self.steps = {"slow": 0.0, "fast": 0.0}
 
     def start(self, model: nn.Module) -> None:

@@ -15,7 +15,12 @@ from golf.progress import Progress
 
 
 class Averager(Protocol):
-    """What a run averages its weights with (config group `average`)."""
+    """What a run averages its weights with (config group `average`).
+
+    `settle_batches`: micro-batches of each rank that `settle` takes losses of; the clock keeps time for them.
+    """
+
+    settle_batches: int
 
     def start(self, model: nn.Module) -> None:
         """Before the first step, with the initial weights."""
@@ -48,6 +53,8 @@ class Ema:
         horizon_fraction: see `decay`.
         start_fraction: share of the budget after which averaging starts; until then the shadow follows the weights.
     """
+
+    settle_batches = 0
 
     def __init__(self, decay: float | None = None, horizon_fraction: float = 0.03, start_fraction: float = 0.0):
         self.decay, self.horizon_fraction, self.start_fraction = decay, horizon_fraction, start_fraction
@@ -108,6 +115,8 @@ class Swa:
         dtype: `float32`, or `own`: sums in each tensor's own dtype, as the records did (lossy for bfloat16 tables).
         device: where sums are kept: `cpu`, or `own`, the model's.
     """
+
+    settle_batches = 0
 
     def __init__(
         self,

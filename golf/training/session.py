@@ -17,7 +17,7 @@ from golf.config.build import build
 from golf.data.dataset import check_prepared
 from golf.data.stream import TokenStream
 from golf.errors import Interrupted, UserError
-from golf.loop import deterministic_on_cpu, seed_everything
+from golf.loop import deterministic_on_cpu, seed_everything, settling_steps
 
 
 @dataclass
@@ -130,12 +130,14 @@ def open_session(
     if config["trainer"]["overfit_batches"]:
         stream = _Repeating(stream, config["trainer"]["overfit_batches"], world)
     synchronise = torch.cuda.synchronize if device.type == "cuda" else None
+    average = build_optional(config["average"])
     clock = BudgetClock(
         stream.tokens_per_step,
         max_steps=1 if config["trainer"]["fast_dev_run"] else budget.max_steps,
         max_seconds=budget.max_seconds,
         max_tokens=budget.max_tokens,
         reserve_seconds=budget.reserve_seconds,
+        reserve_steps=settling_steps(average, stream, world),
         synchronise=synchronise,
         share=share,
         per_rank=budget.per_rank_clock,
@@ -149,7 +151,7 @@ def open_session(
         stream=stream,
         schedules=build(config["schedule"]),
         clock=clock,
-        average=build_optional(config["average"]),
+        average=average,
         qat=build_optional(config["qat"]),
         sparsity=build_optional(config.get("sparsity")),
         evaluation=evaluation,

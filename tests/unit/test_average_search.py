@@ -8,7 +8,9 @@ from torch import nn
 
 from golf.config.compose import compose
 from golf.errors import UserError
+from golf.loop import FORWARD_SHARE, settling_steps
 from golf.optim.average_search import PLACES, AverageSearch, lowest_place
+from golf.optim.averaging import Ema
 from golf.pipeline.run_folder import create_run_folder
 from golf.pipeline.train import train_run
 from golf.progress import Progress
@@ -86,6 +88,16 @@ def test_what_is_found_is_never_worse_than_the_last_weights_or_the_fast_average(
     assert moved
     untouched = AverageSearch()
     assert torch.equal(untouched.average(model)["w"], model.w)
+
+
+def test_the_clock_keeps_time_for_the_losses():
+    class Stream:
+        def micro_steps(self, world):
+            return 8 // world
+
+    assert settling_steps(AverageSearch(batches=4), Stream(), 1) == 7 * 4 * FORWARD_SHARE / 8
+    assert settling_steps(AverageSearch(batches=4), Stream(), 8) == 7 * 4 * FORWARD_SHARE
+    assert settling_steps(Ema(), Stream(), 1) == settling_steps(None, Stream(), 1) == 0.0
 
 
 def test_a_loss_that_is_no_number_moves_nothing():

@@ -45,6 +45,8 @@ def build_clock(time, **limits):
         ({"max_seconds": 10.0}, 40),
         ({"max_seconds": 10.1}, 40),
         ({"max_seconds": 10.0, "reserve_seconds": 2.5}, 30),
+        ({"max_seconds": 10.0, "reserve_steps": 4.0}, 36),
+        ({"max_seconds": 10.0, "reserve_seconds": 2.5, "reserve_steps": 3.5}, 26),
         ({"max_seconds": 10.0, "max_steps": 5}, 5),
     ],
 )
