@@ -44,10 +44,12 @@ class AverageSearch(Ema):
         farthest: float = 3.0,
     ):
         super().__init__(decay, horizon_fraction, start_fraction)
-        if batches < 1 or farthest <= 0 or not 0 < slow_fraction <= 1:
+        fastest = 0.0 if decay is not None else horizon_fraction
+        if batches < 1 or farthest <= 0 or not fastest < slow_fraction <= 1:
             raise UserError(
                 f"average: batches={batches} and farthest={farthest:g} must be positive, slow_fraction="
-                f"{slow_fraction:g} above 0 and at most 1; type average.batches=4 average.slow_fraction=0.4"
+                f"{slow_fraction:g} above the fast one's {fastest:g} and at most 1; type average.batches=4 "
+                "average.slow_fraction=0.4"
             )
         self.slow = Ema(horizon_fraction=slow_fraction, start_fraction=start_fraction)
         self.batches, self.farthest = batches, farthest

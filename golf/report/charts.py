@@ -70,11 +70,13 @@ def line_chart(
     cap: float | None = None,
     guides: list[tuple[str, float]] | None = None,
     note: str = "",
+    absent: str = "not there yet",
 ) -> Chart:
-    """Draw curves over training steps; `cap` bounds the axis (what lies above is said), `guides` are level lines."""
+    """Draw curves over training steps; `cap` bounds the axis (what lies above is said), `guides` are level lines;
+    `absent` is said where there is no curve."""
     series = [one for one in series if one.curve.logged]
     if not series:
-        return Chart(f'<p class="empty">{escape(title)}: not there yet.</p>')
+        return Chart(f'<p class="empty">{escape(title)}: {escape(absent)}.</p>')
     y_low, y_high = _span(series, from_zero, cap)
     x_low = min(one.curve.steps[0] for one in series)
     x_high = max(one.curve.steps[-1] for one in series)

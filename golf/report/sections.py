@@ -119,12 +119,14 @@ def curves(run: RunData, data: dict[str, Any]) -> str:
     loss = [Series("training", found[key], "train") for key in ("train/loss",) if key in found]
     loss += [Series("validation", found[key], "validation", dots=True) for key in ("val/loss",) if key in found]
     wide = [charts.line_chart("loss", "Loss", "nats per token", loss)]
+    trained = any(stage.get("name") == "train" and stage.get("seconds") is not None for stage in run.stages)
     narrow = [
         charts.line_chart(
             "bpb",
             "Validation",
             "bits per byte",
             [Series("validation", found[key], "validation", dots=True) for key in ("val/bpb",) if key in found],
+            absent="none during training; type trainer.val_check_steps=100" if trained else "not there yet",
         )
     ]
     if "lr" in found:

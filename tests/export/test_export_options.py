@@ -31,7 +31,10 @@ SEVERAL = ("schedule", "average", "qat", "sparsity", "optim", "quant", "codec", 
 OPTIONS = [(group, option) for group in SEVERAL for option in options(group)] + [
     (f"model/{group}", option) for group in MODEL_GROUPS for option in options(f"model/{group}")
 ]
-WITH = {"ttt": ["eval=adaptive"]}  # what an option needs to be in action
+WITH = {  # what an option needs to be in action in so small a run
+    "ttt": ["eval=adaptive"],
+    "schedule/staged": ["schedule.seq_len.stages=[[0,8],[0.5,16]]"],
+}
 FEW = {("average", "search")}  # the others take seconds each
 FULL_GRID = [
     pytest.mark.slow,
@@ -45,14 +48,16 @@ GRID = [
 
 
 def config_of(group: str, option: str, folder: Path) -> dict:
-    short = f"{group.removeprefix('model/')}/{option}"
-    config = tiny([f"{group}={option}", *WITH.get(group, []), *FITTING.get(short, [])], LAYERS.get(short, 3))
+    part = group.removeprefix("model/")
+    more = [*WITH.get(group, []), *WITH.get(f"{group}/{option}", []), *FITTING.get(f"{part}/{option}", [])]
+    config = tiny([f"{group}={option}", *more], LAYERS.get(part, 3))
     order = config["data"]["order"]
     config["data"] = tiny_data(folder, order, shard_tokens=600)
     config["budget"]["max_steps"] = STEPS
     config["callbacks"]["warmup"]["steps"] = 1
-    if config["quant"]:
-        shrink_quantisation(config["quant"])
+    for plan in (config["quant"], (config["qat"] or {}).get("plan")):
+        if plan:
+            shrink_quantisation(plan)
     return config
 
 

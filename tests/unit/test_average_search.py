@@ -150,7 +150,7 @@ def test_resumes_where_it_was():
     assert torch.equal(third.average(model)["w"], whole.average(model)["w"])
 
 
-@pytest.mark.parametrize("options", [{"batches": 0}, {"farthest": 0.0}, {"slow_fraction": 0.0}])
+@pytest.mark.parametrize("options", [{"batches": 0}, {"farthest": 0.0}, {"slow_fraction": 0.06}])
 def test_bad_options(options):
     with pytest.raises(UserError, match=r"type average\.batches=4"):
         AverageSearch(**options)

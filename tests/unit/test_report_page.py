@@ -137,6 +137,16 @@ def test_any_file_may_be_missing_or_broken(tmp_path, missing):
     structure(folder)
 
 
+def test_a_finished_run_that_never_validated_says_so(tmp_path):
+    folder = write_run(tmp_path / "demo" / "stamp")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kept = [{key: value for key, value in line.items() if not key.startswith("val/")} for line in lines]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    text = " ".join(structure(folder).text)
+    assert "Validation: none during training; type trainer.val_check_steps=100" in text
+    assert "Validation: not there yet" not in text
+
+
 def test_values_of_the_wrong_type_do_not_stop_the_report(tmp_path):
     strange = dict.fromkeys(summary_of(), EVIL)
     for summary in (
