@@ -6,11 +6,9 @@ Invariant: none of these changes what it is given, but `negated`, which returns 
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from typing import Any
 
-from golf.submission.inline import COMPREHENSIONS, bound_in
-from golf.submission.walk import children, walk
+from golf.submission.walk import walk
 
 
 def asked_part(node: ast.Subscript) -> ast.expr | None:
@@ -61,20 +59,6 @@ def written_value(node: ast.expr) -> ast.expr:
         case _:
             pass
     return node
-
-
-def names_read(node: ast.AST, hidden: frozenset[str] = frozenset()) -> Counter[str]:
-    """How often each name is read below a node; what comprehensions call their items are names of their own."""
-    if isinstance(node, ast.Name):
-        return Counter([node.id] if not isinstance(node.ctx, ast.Store) and node.id not in hidden else [])
-    found: Counter[str] = Counter()
-    own = hidden
-    if isinstance(node, COMPREHENSIONS):
-        own = hidden | {name for part in node.generators for name in bound_in(part.target)}
-        found += names_read(node.generators[0].iter, hidden) - names_read(node.generators[0].iter, own)
-    for part in children(node):
-        found += names_read(part, own)
-    return found
 
 
 def literal(value: Any, node: ast.AST) -> ast.expr:

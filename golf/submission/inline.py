@@ -13,12 +13,12 @@ from typing import Any
 
 from golf.submission.checks import without_docstring
 from golf.submission.interpret import Interpreter
+from golf.submission.names import COMPREHENSIONS, bound_in, identifiers
 from golf.submission.pure import is_pure
 from golf.submission.values import Bound, FunctionFacts
 from golf.submission.walk import children, copied, walk
 
 SCOPES = (ast.FunctionDef, ast.Lambda)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SIMPLE = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Return, ast.For, ast.If)
 LOOPS = (ast.For, ast.While)
 MOST_REPEATED = 60  # characters of an expression that may be written more than once
@@ -86,24 +86,6 @@ class Places:
             self.read(node, here, self.bound[id(node)])
         else:
             self.read(node, here, outer)
-
-
-def identifiers(node: ast.AST) -> set[str]:
-    found = {n.id for n in walk(node) if isinstance(n, ast.Name)} | {
-        n.arg for n in walk(node) if isinstance(n, ast.arg)
-    }
-    return found | {n.name for n in walk(node) if isinstance(n, ast.FunctionDef)}
-
-
-def bound_in(node: ast.AST) -> set[str]:
-    """Names that a function gives a meaning of its own."""
-    found = {n.id for n in walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    found |= {n.arg for n in walk(node) if isinstance(n, ast.arg)}
-    found |= {n.name for n in walk(node) if isinstance(n, ast.ExceptHandler) and n.name}
-    for item in walk(node):
-        if isinstance(item, ast.Import | ast.ImportFrom):
-            found |= {alias.asname or alias.name.partition(".")[0] for alias in item.names}
-    return found | {n.name for n in walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef) and n is not node}
 
 
 def inlined(tree: ast.Module, facts: Interpreter) -> bool:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
+from golf.submission.names import COMPREHENSIONS
 from golf.submission.values import (
     Box,
     ClassFacts,
@@ -16,7 +17,6 @@ from golf.submission.values import (
 )
 from golf.submission.walk import children, walk
 
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 ASKED_OPTIMIZERS = {"step", "state_dict", "load_state_dict", "zero_grad"}  # what torch's Optimizer never calls itself
 PICKLED = {"__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__getnewargs__"}
 PICKLING_MODULES = {"pickle", "copy", "multiprocessing", "concurrent", "shelve", "joblib"}

@@ -27,13 +27,13 @@ from golf.submission.folding import (
     is_once,
     is_text,
     literal,
-    names_read,
     negated,
     written_value,
 )
-from golf.submission.inline import bound_in, inlined
+from golf.submission.inline import inlined
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.known import KnownNames
+from golf.submission.names import bound_in, names_read
 from golf.submission.pure import is_trial, may_raise, waits_for_expressions
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood

@@ -19,7 +19,7 @@ from golf.submission.verify import hidden_packages, run_alone
 EXPERIMENTS = sorted(
     path.relative_to(conf_dir() / "experiment").with_suffix("").as_posix()
     for path in (conf_dir() / "experiment").rglob("*.yaml")
-    if path.parent.name != "record"  # test_export_records.py
+    if path.parent.name != "record"  # test_export_in_small.py
 )
 HARDWARE = ["hardware=cpu", "hardware.threads=1", "hardware.compute_dtype=float32", "hardware.compile=false"]
 MODEL_GROUPS = sorted(f"model/{path.name}" for path in (conf_dir() / "model").iterdir() if path.is_dir())

@@ -6,26 +6,21 @@ and more: GOLF_FULL_GRID=1 pytest tests/export/test_export_options.py
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import json
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contracts"))
+from forked import run_forked
 from model_options import FITTING, LAYERS, MODEL_GROUPS, NOT_HERE
 from tiny import options, shrink_quantisation, tiny, tiny_data
 
 from golf.config.build import build
 from golf.submission.flatten import flatten
 
-FORK = multiprocessing.get_context("fork")
 STEPS = 4
 SEVERAL = ("schedule", "average", "qat", "sparsity", "optim", "quant", "codec", "eval", "ttt", "budget", "data/order")
 OPTIONS = [(group, option) for group in SEVERAL for option in options(group)] + [
@@ -61,27 +56,9 @@ def config_of(group: str, option: str, folder: Path) -> dict:
     return config
 
 
-def executed(text: str, arguments: list[str], results: multiprocessing.Queue) -> None:
-    """In a process of its own: what a program prints as JSON, or how it ends."""
-    torch.set_num_threads(1)
-    sys.argv = ["train_gpt.py", *arguments, "--json"]
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-            exec(compile(text, "train_gpt.py", "exec"), {"__name__": "__main__"})
-        results.put(json.loads(said.getvalue().strip().splitlines()[-1]))
-    except BaseException as problem:
-        results.put(f"{type(problem).__name__}: {problem} {said.getvalue()[-300:]}")
-
-
 def outcome(text: str, folder: Path, artifact: Path) -> dict:
     """Losses, scores and the artifact's hash of a program that trains, packs and scores."""
-    results = FORK.Queue()
-    process = FORK.Process(target=executed, args=(text, ["--data", str(folder), "--output", str(artifact)], results))
-    process.start()
-    found = results.get(timeout=300)
-    process.join(30)
-    assert isinstance(found, dict), found
+    found = run_forked(text, ["--data", str(folder), "--output", str(artifact)])
     losses = [step["train_loss"] for step in found["steps"]]
     scores = [(score["weights"], score["name"], score["bpb"]) for score in found["scores"]]
     return {"losses": losses, "scores": scores, "sha256": hashlib.sha256(artifact.read_bytes()).hexdigest()}

@@ -1,11 +1,7 @@
-"""The record experiments as single files: each trains alone, and golf scores the artifact it writes as it does itself.
-
-One record per family always; the full grid takes minutes: GOLF_FULL_GRID=1 pytest tests/export/test_export_records.py
-"""
+"""Every experiment as a single file, in small: it trains alone, and golf scores the artifact it writes as it does."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,30 +9,28 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contracts"))
+from forked import run_forked
 from tiny import records, shrunk, tiny_data
 
 from golf.config.build import build
-from golf.config.compose import Composer
+from golf.config.compose import Composer, conf_dir
 from golf.evaluation.protocol import evaluate_plan
 from golf.loading import open_artifact
 from golf.submission.flatten import write_submission
 from golf.submission.verify import run_alone
 
-EXPERIMENTS = [*(f"record/{name}" for name in records()), "frontier"]
-REPRESENTATIVES = {
+OTHERS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml") if path.stem != "none")
+EXPERIMENTS = [*(f"record/{name}" for name in records()), *OTHERS]
+# One of each family alone in an interpreter without golf; the others in a process that shares the libraries.
+ISOLATED = {
     f"record/{name}" for name in ("0324_ternary_74m", "0331_parallel_residual_recurrence", "0427_lqer_sparse_gate_hp")
 }
-FULL_GRID = [
-    pytest.mark.slow,
-    pytest.mark.skipif("GOLF_FULL_GRID" not in os.environ, reason="GOLF_FULL_GRID=1 runs it"),
-]
 PACKED = {"record/0427_lqer_sparse_gate_hp", "frontier"}  # with short names: the other way in which a file can be wrong
-GRID = [pytest.param(name, marks=[] if name in REPRESENTATIVES else FULL_GRID) for name in EXPERIMENTS]
 STEPS = 3
 
 
-@pytest.mark.parametrize("experiment", GRID)
-def test_record_is_one_file_that_trains_and_scores_alone(experiment, tmp_path):
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_is_one_file_that_trains_and_scores_alone(experiment, tmp_path):
     torch.set_num_threads(1)
     config = shrunk(Composer("train").compose([f"experiment={experiment}", "budget=steps"]), layers=None)
     config["budget"]["max_steps"] = STEPS
@@ -49,7 +43,8 @@ def test_record_is_one_file_that_trains_and_scores_alone(experiment, tmp_path):
     prepared = build(config["data"]).prepare(say=lambda line: None)
     code = write_submission(config, tmp_path / "train_gpt.py")
     artifact = tmp_path / "model.golf"
-    alone = run_alone(code, ["--data", str(prepared.folder), "--output", str(artifact)])
+    arguments = ["--data", str(prepared.folder), "--output", str(artifact)]
+    alone = run_alone(code, arguments) if experiment in ISOLATED | PACKED else run_forked(code.read_text(), arguments)
     assert [step["step"] for step in alone["steps"]] == list(range(1, STEPS + 1))
     assert alone["artifact_bytes"] == artifact.stat().st_size
     net, _ = open_artifact(artifact)
