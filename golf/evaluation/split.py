@@ -137,3 +137,11 @@ def check_context(model: Any, seq_len: int) -> None:
             f"eval.seq_len={seq_len}, but {type(model).__name__} reads at most {longest} tokens: "
             f"type eval.seq_len={longest}"
         )
+
+
+def require_network(evaluator: Any, model: Any) -> None:
+    """UserError if a protocol cannot score a network; protocols that ask more of it have a method of this name."""
+    check_context(model, evaluator.seq_len)
+    require = getattr(evaluator, "require_network", None)
+    if require is not None:
+        require(model)

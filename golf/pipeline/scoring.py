@@ -74,7 +74,7 @@ def score_network(
     from golf.evaluation.ledger import LedgerError
     from golf.evaluation.phases import EvaluationClock
     from golf.evaluation.protocol import clock_for, evaluate
-    from golf.evaluation.split import split_part
+    from golf.evaluation.split import require_network, split_part
     from golf.pipeline.validation_split import require_split_of_manifest, require_split_of_tokenizer
 
     plan = build(eval_node)
@@ -132,16 +132,6 @@ def score_network(
         entries.append(entry)
         finished(entry)
     return entries
-
-
-def require_network(evaluator: Any, net: Any) -> None:
-    """UserError if a protocol cannot score a network."""
-    from golf.evaluation.split import check_context
-
-    check_context(net, evaluator.seq_len)
-    require = getattr(evaluator, "require_network", None)
-    if require is not None:
-        require(net)
 
 
 def why_no_loss(net: Any) -> str:

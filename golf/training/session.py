@@ -17,6 +17,7 @@ from golf.config.build import build
 from golf.data.dataset import check_prepared
 from golf.data.stream import TokenStream
 from golf.errors import Interrupted, UserError
+from golf.evaluation.split import require_network
 from golf.loop import deterministic_on_cpu, seed_everything, settling_steps
 
 
@@ -124,6 +125,8 @@ def open_session(
     tokens = prepared.validation_tokens(vocab_size)
     seed_everything(config["seed"])
     net = build(config["model"])
+    for evaluator in evaluation.evaluators(dataset.seq_len).values():  # before hours of training, not after them
+        require_network(evaluator, net)
     budget = build(config["budget"])
     unique = {"unique_tokens": budget.unique_tokens} if budget.unique_tokens else {}
     stream: Any = dataset.stream(prepared, vocab_size, **unique)

@@ -28,6 +28,8 @@ OPTIONS = [(group, option) for group in SEVERAL for option in options(group)] + 
 ]
 WITH = {  # what an option needs to be in action in so small a run
     "ttt": ["eval=adaptive"],
+    "eval/adaptive": ["ttt=lora"],
+    "eval/cross_sequence": ["model/attention=cross_sequence"],
     "schedule/staged": ["schedule.seq_len.stages=[[0,8],[0.5,16]]"],
 }
 FEW = {("average", "search")}  # the others take seconds each

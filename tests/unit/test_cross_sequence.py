@@ -12,6 +12,8 @@ from golf.errors import UserError
 from golf.evaluation.protocol import evaluate
 from golf.loop import seed_everything
 from golf.models.gpt import GPT
+from golf.pipeline.run_folder import silent
+from golf.training.session import open_session
 
 T = 8
 
@@ -149,3 +151,10 @@ def test_what_is_wrong_is_said():
         network("model.attention.last_n=4")(torch.zeros(1, 4, dtype=torch.int64))
     with pytest.raises(UserError, match="type model/attention=grouped_query"):
         network("model.attention.last_n=0")
+
+
+def test_an_evaluation_that_the_network_cannot_have_is_refused_before_training(start_run, tmp_path):
+    run = start_run(tmp_path / "run")
+    run.config["eval"] = compose("train", ["eval=cross_sequence"])["eval"]
+    with pytest.raises(UserError, match="needs model/attention=cross_sequence; type eval=contiguous"):
+        open_session(run.config, run.path, run.data(silent), silent, torch.device("cpu"))
