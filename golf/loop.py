@@ -164,12 +164,13 @@ def train(
     validate: Callable[[int], bool] | None = None,
     validate_every: int = 0,
     sparsity: Any = None,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Train until the clock says stop; returns the number of optimizer steps done.
 
     A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
     `on_step(step, loss)` gets the step's mean loss as a device tensor (reading it synchronises: the caller's choice).
-    `validate(step)` says whether training is to end there.
+    `validate(step)` says whether training is to end there; `say` gets what the average found when it settled.
     """
     accumulate, step, rates = stream.micro_steps(world), first_step, {}
     model.train()
@@ -209,6 +210,10 @@ def train(
             model.train()
             clock.start()
     if average is not None:
-        settle_average(average, model, stream, device, rank, world, step, lambda batch: schedules.resized(batch, rates))
+        found = settle_average(
+            average, model, stream, device, rank, world, step, lambda batch: schedules.resized(batch, rates)
+        )
+        if say is not None and found:
+            say(found)
     clock.pause()
     return step

@@ -189,6 +189,7 @@ class ProgramRun:
                 validate=validate,
                 validate_every=program.validate_every_steps,
                 sparsity=program.sparsity,
+                say=self.say,
             )
         except StepsDone:
             return net, {}
