@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import tempfile
 import time
 from pathlib import Path
@@ -73,6 +74,11 @@ def verified(run_folder: Path) -> dict[str, Any]:
     }
 
 
+def command_line(options: argparse.Namespace) -> list[str]:
+    """How to repeat this; folders of this machine by what they are."""
+    return [*options.experiments, *(["--run", "<run folder>"] if options.run else [])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", default=EXPERIMENTS)
@@ -85,7 +91,8 @@ def main() -> None:
 
         result: dict[str, Any] = {
             "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+            "hardware": f"{platform.machine()}, {os.cpu_count()} CPUs",
+            "command": shlex.join(["python", "benchmarks/export.py", *command_line(options)]),
             "programs": [export_of(name, Composer("train")) for name in options.experiments],
         }
         if options.run:
