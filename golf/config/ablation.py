@@ -47,11 +47,10 @@ def without_part(own: dict[str, Any], parent: dict[str, Any], part: str) -> dict
         raise UserError(f"ablate={part}: {told}; type -m sweep=ablate")
     changed = deepcopy(own)
     for item in known[part]:
-        path = item.key.split(".")
         if item.right is ABSENT:
-            _remove(changed, path, parent)
+            _remove(changed, item.path, parent)
         else:
-            _put(changed, path, deepcopy(item.right))
+            _put(changed, item.path, deepcopy(item.right))
     return absent_parts_to_none(changed)
 
 

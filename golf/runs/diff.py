@@ -27,12 +27,16 @@ FORMS = "an experiment (golf ls experiment), a run folder, a YAML file, or overr
 
 @dataclass(frozen=True)
 class Difference:
-    """One dotted key and its value on either side; ABSENT where a side does not have it."""
+    """One dotted key and its value on either side; ABSENT where a side does not have it.
+
+    `path` is the key in its parts, which may contain dots themselves (the patterns of a quantisation plan).
+    """
 
     group: str
     key: str
     left: Any
     right: Any
+    path: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         sides = {name: value for name, value in (("left", self.left), ("right", self.right)) if value is not ABSENT}
@@ -136,19 +140,19 @@ def differences(left: Config, right: Config, parameters: bool = False) -> list[D
 
 def keys_that_differ(left: Config, right: Config) -> list[Difference]:
     """`differences` without what follows from them."""
-    return _compare(left, right, "", "")
+    return _compare(left, right, (), "")
 
 
-def _compare(left: Config, right: Config, path: str, group: str) -> list[Difference]:
+def _compare(left: Config, right: Config, outer: tuple[str, ...], group: str) -> list[Difference]:
     found = []
     for key in dict.fromkeys([*left, *right]):
-        name, values = f"{path}{key}", (left.get(key, ABSENT), right.get(key, ABSENT))
+        path, values = (*outer, key), (left.get(key, ABSENT), right.get(key, ABSENT))
         inner = group or (str(key) if any(isinstance(value, dict) for value in values) else "run")
         if any(isinstance(value, dict) for value in values) and all(_is_branch(value) for value in values):
             branches = [value if isinstance(value, dict) else {} for value in values]
-            found += _compare(branches[0], branches[1], f"{name}.", _subgroup(name, inner))
+            found += _compare(branches[0], branches[1], path, _subgroup(path, inner))
         elif values[0] is ABSENT or values[1] is ABSENT or not _same(*values):
-            found.append(Difference(inner, name, *values))
+            found.append(Difference(inner, ".".join(map(str, path)), *values, path))
     return found
 
 
@@ -156,10 +160,9 @@ def _is_branch(value: Any) -> bool:
     return isinstance(value, dict) or value is ABSENT or value is None
 
 
-def _subgroup(name: str, group: str) -> str:
+def _subgroup(path: tuple[str, ...], group: str) -> str:
     """model.mlp is a config group of its own, other nested nodes belong to the group they are in."""
-    parts = name.split(".")
-    return "/".join(parts) if len(parts) == 2 and parts[0] == "model" else group
+    return "/".join(path) if len(path) == 2 and path[0] == "model" else group
 
 
 def _same(left: Any, right: Any) -> bool:
