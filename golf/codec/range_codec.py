@@ -2,7 +2,7 @@
 
 Integer codes of matrices are coded by golf/codec/range_weights.py, 16-bit floats as distances from what earlier ones
 tell (golf/codec/range_floats.py), everything else by LZMA.
-Section: mode u8, then what the mode wrote. It also tells the format's number: modes 0 to 7 were of formats 1 to 3.
+Section: mode u8, then what the mode wrote. It also tells the format's number: modes 0 to 10 were of formats 1 to 4.
 Invariant: all models are integers (or exact floats): the same file on every machine. Needs numpy only.
 Why not `constriction` (0.5): its Rust decoder takes about 120 ns for a code with a normal model of its own, before any
 such model was made, where all of this codec's decoding takes about 200 ns; its models come from float functions of its
@@ -25,8 +25,8 @@ from golf.codec.range_floats import decode_floats, encode_floats
 from golf.codec.range_weights import decode_matrices, encode_matrices, family_members
 from golf.errors import UserError
 
-PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 8, 9, 10
-RANGE_FORMAT = 4
+PLAIN_MODE, WEIGHTS_MODE, FLOATS_MODE = 11, 12, 13
+RANGE_FORMAT = 5
 LZMA_HEAD_BYTES = 13  # the same in every stream of the same settings
 NEAR_MEDIAN_DTYPES = ("float16", "bfloat16")
 

@@ -30,13 +30,13 @@ SMALL_SCALE = 1024  # a square of half the geometric mean, in units of golf/code
 
 
 def lanes_for(rows: int, columns: int) -> int:
-    """One lane for 16,384 symbols: a lane costs three bytes, and a step takes as long for one lane as for many.
+    """Four lanes and one for 32,768 symbols: a lane costs a byte, and a step takes as long for one lane as for many.
 
     From 4 million symbols on, where time matters more than bytes, one for 8,192; but sixteen rows or more in each, for
     columns are learned from one row of all lanes to the next.
     """
     symbols = rows * columns
-    return max(1, min(rows // 16, LANES_MOST, round(symbols / (16_384 if symbols < 2**22 else 8_192))))
+    return max(1, min(rows // 16, LANES_MOST, 4 + symbols // (32_768 if symbols < 2**22 else 8_192)))
 
 
 def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, ...], list[int]]:

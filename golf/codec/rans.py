@@ -8,7 +8,9 @@ Every lane has a state x in [2^24, 2^40). Coding a symbol with frequency f of 2^
 The encoder runs backwards over what the decoder reads forwards, so one stream of 16-bit words serves all lanes. All
 arithmetic is on integers: a file decodes to the same symbols on every machine. Frequencies of 2^16 would be 0.002 bit
 a symbol worse: the least of them, 1, is what each of a hundred symbols that never occur takes.
-Invariant: a decoder never reads past the words it was given, and ends with every state at 2^24.
+A lane that begins at 2^24 takes three bytes that say nothing. So the stream's last symbols are coded first, by four
+lanes, and what that wrote is the lower three bytes of the states that all lanes begin with.
+Invariant: a decoder never reads past the words it was given, and every lane ends where its encoder began.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,8 @@ PROBABILITY_BITS = 20
 PROBABILITY_ONE = 1 << PROBABILITY_BITS
 RANS_LOW = 1 << 24
 STATE_BYTES = 5
+START_BYTES = 3
+LAST_LANES = 4
 
 
 class RansRecorder:
@@ -35,6 +39,32 @@ class RansRecorder:
         return symbols
 
 
+def push_symbols(state: np.ndarray, start: np.ndarray, frequency: np.ndarray, words: list[np.ndarray]) -> None:
+    """Code a symbol in each of the first states; the words they emit come in reverse order."""
+    x = state[: len(start)]
+    f = frequency.astype(np.int64)
+    for shift in 36, 20:  # a lane that emits two words emits the one that is read last first
+        full = x >= f << shift
+        words.append(x[full].astype("<u2"))
+        x = np.where(full, x >> 16, x)
+    state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
+
+
+def low_bytes(numbers: np.ndarray, count: int) -> bytes:
+    """The lowest bytes of each number, and back."""
+    return (numbers[:, None] >> 8 * np.arange(count)).astype(np.uint8).tobytes()
+
+
+def numbers_of(data: bytes, count: int) -> np.ndarray:
+    return np.frombuffer(data, np.uint8).reshape(-1, count) @ 256 ** np.arange(count)
+
+
+def stream_bytes(coded: int, state: np.ndarray, words: Sequence[np.ndarray]) -> bytes:
+    """Number of symbols u32, final states (5 bytes each), then the 16-bit words in the decoder's order."""
+    head = coded.to_bytes(4, "little") + low_bytes(state, STATE_BYTES)
+    return head + b"".join(piece.tobytes() for piece in reversed(words))
+
+
 def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> bytes:
     """Encode steps, in the order in which they will be decoded.
 
@@ -43,32 +73,34 @@ def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> b
         lanes: number of states.
 
     Returns:
-        The final states (5 bytes each), then the 16-bit words in the decoder's order.
+        What `stream_bytes` writes; first come the symbols that are not among the last.
     """
-    state = np.full(lanes, RANS_LOW)
-    words = []
-    for start, frequency in reversed(steps):
-        x = state[: len(start)]
-        f = frequency.astype(np.int64)
-        for shift in 36, 20:  # a lane that emits two words emits the one that is read last first
-            full = x >= f << shift
-            words.append(x[full].astype("<u2"))
-            x = np.where(full, x >> 16, x)
-        state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
-    head = state.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :STATE_BYTES]
-    return head.tobytes() + b"".join(piece.tobytes() for piece in reversed(words))
+    due, state, words = list(steps), np.full(LAST_LANES, RANS_LOW), []
+    last, room = 0, START_BYTES * lanes - 4 - (STATE_BYTES + 4) * LAST_LANES
+    while due and room >= 0 and last < 16 * lanes:
+        start, frequency = due.pop()
+        cut = (len(start) - 1) // LAST_LANES * LAST_LANES
+        push_symbols(state, start[cut:], frequency[cut:], words)
+        last += len(start) - cut
+        room -= 2 * sum(map(len, words[-2:]))
+        due += [(start[:cut], frequency[:cut])] if cut else []
+    first = stream_bytes(last, state, words) if last else b""
+    state, words = RANS_LOW + numbers_of(first.ljust(START_BYTES * lanes, b"\0"), START_BYTES), []
+    for start, frequency in reversed(due):
+        push_symbols(state, start, frequency, words)
+    return stream_bytes(sum(len(start) for start, _ in due), state, words)
 
 
 class RansDecoder:
     """Decodes what `rans_encode` wrote, one step at a time."""
 
     def __init__(self, data: bytes, lanes: int) -> None:
-        head = STATE_BYTES * lanes
-        wide = np.zeros((lanes, 8), dtype=np.uint8)
-        wide[:, :STATE_BYTES] = np.frombuffer(data[:head], dtype=np.uint8).reshape(lanes, STATE_BYTES)
-        self.state = wide.view("<i8")[:, 0].astype(np.int64)
+        head = 4 + STATE_BYTES * lanes
+        self.left = int.from_bytes(data[:4], "little")
+        self.state = numbers_of(data[4:head], STATE_BYTES)
         self.words = np.frombuffer(data[head:], dtype="<u2").astype(np.int64)
         self.position = 0
+        self.last: RansDecoder | None = None
 
     def code(self, cumulative: np.ndarray, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """The symbols of one step.
@@ -78,6 +110,8 @@ class RansDecoder:
             rows: the table of each of the first lanes.
             symbols: anything (the recorder's side of this call has them).
         """
+        rest, rows = rows[self.left :], rows[: self.left]
+        self.left -= len(rows)
         x = self.state[: len(rows)]
         slot = x & (PROBABILITY_ONE - 1)
         width = cumulative.shape[1]
@@ -99,9 +133,19 @@ class RansDecoder:
             self.position = end
             empty = empty[x[empty] < RANS_LOW]
         self.state[: len(rows)] = x
-        return found - base
+        found -= base
+        if len(rest):
+            if not self.last:
+                start = low_bytes(self.state, START_BYTES)
+                self.last = RansDecoder(start[: len(start) & -2], LAST_LANES)
+                self.state &= -RANS_LOW
+            for piece in np.split(rest, range(LAST_LANES, len(rest), LAST_LANES)):
+                found = np.append(found, self.last.code(cumulative, piece, piece))
+        return found
 
     def finish(self) -> None:
         """Check that the stream ended where its encoder began."""
-        if self.position != len(self.words) or (self.state != RANS_LOW).any():
+        if self.left or self.words[self.position :].any() or (self.state != RANS_LOW).any():
             raise damaged_stream("range", "its end differs")
+        if self.last:
+            self.last.finish()

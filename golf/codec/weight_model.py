@@ -32,22 +32,14 @@ def rough_exp2(values: np.ndarray) -> np.ndarray:
 def square_bins(squares: np.ndarray) -> np.ndarray:
     """Bin of an expected square: eight to an octave."""
     shift, first = 52 - BINS_PER_OCTAVE_BITS, (1023 + LOWEST_OCTAVE) << BINS_PER_OCTAVE_BITS
-    return ((squares.view(np.int64) >> shift) - first).clip(0, SQUARE_BINS - 1)
-
-
-def falling_exponential(values: np.ndarray) -> np.ndarray:
-    """About exp(-values), by multiplications alone: the same bits on every machine (a library's exp is not)."""
-    power = 1.0 - np.minimum(values, 4096.0) / 4096.0
-    for _ in range(12):
-        power = power * power
-    return power
+    return np.minimum(np.maximum((squares.view(np.int64) >> shift) - first, 0), SQUARE_BINS - 1)
 
 
 class AdaptiveTables:
     """Frequencies of 2^20 that follow what was seen.
 
-    They begin as normal distributions with a little of a wider one. What is seen counts half for the next smaller and
-    the next larger square, too, whose shapes are nearly the same.
+    They begin as normal distributions with a little of a wider one. What is seen counts a third for the next smaller
+    and the next larger square, too, whose shapes are nearly the same.
 
     Args:
         reach: symbols are -reach … reach.
@@ -59,7 +51,7 @@ class AdaptiveTables:
         middles = rough_exp2((np.arange(SQUARE_BINS) + 0.5) / (1 << BINS_PER_OCTAVE_BITS) + LOWEST_OCTAVE)
         distance = np.abs(np.arange(-reach, reach + 1) - np.arange(CENTRES)[:, None] / 4.0)
         squares = distance * distance / middles.clip(0.09)[:, None, None]
-        shape = falling_exponential(squares * 0.5) + falling_exponential(np.sqrt(squares)) * 0.004
+        shape = rough_exp2(-0.72 * squares) + rough_exp2(-1.44 * np.sqrt(squares)) * 0.004
         counts = np.floor(shape / shape.cumsum(axis=2)[:, :, -1:] * (PRIOR_WEIGHT * COUNT_STEP))
         counts[:, :, reach - 1 : reach + 2] += 1
         self.counts = counts.reshape(-1, self.symbols).astype(np.int64)
@@ -84,8 +76,8 @@ class AdaptiveTables:
         self.seen += len(rows)
         if self.seen >= self.due:
             found = np.bincount(np.concatenate(self.news), minlength=self.counts.size).reshape(self.counts.shape)
-            found = COUNT_STEP * found + COUNT_STEP // 2 * (np.roll(found, CENTRES, 0) + np.roll(found, -CENTRES, 0))
+            found = COUNT_STEP * found + COUNT_STEP // 3 * (np.roll(found, CENTRES, 0) + np.roll(found, -CENTRES, 0))
             self.counts += found
             self.refresh(np.flatnonzero(found.any(axis=1)))
-            self.due = self.seen + max(256, self.seen >> 5)
+            self.due = self.seen + max(128, self.seen >> 6)
             self.news = []
