@@ -28,15 +28,16 @@ def prediction_matrix(second_moments: np.ndarray, ridge: float) -> np.ndarray:
     work = np.hstack([second_moments * unit + ridge * unit * np.eye(columns), np.eye(columns)])
     for first in range(0, columns, PREDICTION_BLOCK):
         last = min(first + PREDICTION_BLOCK, columns)
+        right = slice(last, columns + last)  # beyond, L^-1 has zeros
         for column in range(first, last):
             factors = work[column + 1 :, column, None] / max(work[column, column], 2.0**-12)
             work[column + 1 :, column + 1 : last] -= factors * work[column, column + 1 : last]
-            work[column + 1 : last, last:] -= factors[: last - column - 1] * work[column, last:]
+            work[column + 1 : last, right] -= factors[: last - column - 1] * work[column, right]
             work[column + 1 :, column, None] = factors
         factors, block = (
-            np.rint(each * 65536.0).clip(-most, most) for each in (work[last:, first:last], work[first:last, last:])
+            np.rint(each * 65536.0).clip(-most, most) for each in (work[last:, first:last], work[first:last, right])
         )
-        work[last:, last:] -= factors @ block / 2.0**32
+        work[last:, right] -= factors @ block / 2.0**32
     return np.rint((np.eye(columns) - work[:, columns:]) * PREDICTION_ONE).clip(-(2.0**24), 2.0**24)
 
 
