@@ -25,6 +25,7 @@ RANS_LOW = 1 << 24
 STATE_BYTES = 5
 START_BYTES = 3
 LAST_LANES = 4
+MOST_LAST = 16  # symbols among the last for each lane: they are decoded four at a time
 
 
 class RansRecorder:
@@ -77,7 +78,7 @@ def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> b
     """
     due, state, words = list(steps), np.full(LAST_LANES, RANS_LOW), []
     last, room = 0, START_BYTES * lanes - 4 - (STATE_BYTES + 4) * LAST_LANES
-    while due and room >= 0 and last < 16 * lanes:
+    while due and room >= 0 and last < MOST_LAST * lanes:
         start, frequency = due.pop()
         cut = (len(start) - 1) // LAST_LANES * LAST_LANES
         push_symbols(state, start[cut:], frequency[cut:], words)
@@ -138,6 +139,8 @@ class RansDecoder:
             if not self.last:
                 start = low_bytes(self.state, START_BYTES)
                 self.last = RansDecoder(start[: len(start) & -2], LAST_LANES)
+                if self.last.left > (MOST_LAST + LAST_LANES) * len(self.state):
+                    raise damaged_stream("range", "its end differs")
                 self.state &= -RANS_LOW
             for piece in np.split(rest, range(LAST_LANES, len(rest), LAST_LANES)):
                 found = np.append(found, self.last.code(cumulative, piece, piece))

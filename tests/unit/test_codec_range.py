@@ -22,7 +22,15 @@ from golf.codec.grouped_codec import GroupedBrotli, similar_rows
 from golf.codec.parts import PartGroup, part_groups
 from golf.codec.range_codec import FLOATS_MODE, RangeCodec
 from golf.codec.range_weights import row_weight
-from golf.codec.rans import PROBABILITY_ONE, RansDecoder, RansRecorder, rans_encode
+from golf.codec.rans import (
+    PROBABILITY_ONE,
+    RANS_LOW,
+    RansDecoder,
+    RansRecorder,
+    numbers_of,
+    rans_encode,
+    stream_bytes,
+)
 from golf.codec.weight_model import AdaptiveTables, rough_exp2, rough_log2
 from golf.errors import UserError
 from golf.quant.plan import QuantPlan
@@ -132,6 +140,22 @@ def test_a_lane_costs_little_more_than_a_byte():
             with pytest.raises(UserError, match="its end differs"):
                 decoder.finish()
     assert sizes[500] - len(symbols) / 2 < 500 * 1.6
+
+
+def test_as_many_last_symbols_as_no_encoder_writes_are_refused():
+    """They are decoded four at a time, and free ones would cost a damaged file nothing."""
+    cumulative, lanes = np.array([[0, PROBABILITY_ONE, PROBABILITY_ONE]]), 50
+    steps = [np.zeros(lanes, dtype=np.int64)] * 100
+    for promised, words in ((10**6, "its end differs"), (1, "")):
+        first = stream_bytes(promised, np.full(4, RANS_LOW), []).ljust(3 * lanes, b"\0")
+        packed = stream_bytes(100 * lanes - 1, RANS_LOW + numbers_of(first, 3), [])
+        decoder = RansDecoder(packed, lanes)
+        if words:
+            with pytest.raises(UserError, match=words):
+                decoded_all(decoder, cumulative, steps)
+        else:
+            assert not np.concatenate(decoded_all(decoder, cumulative, steps)).any()
+            decoder.finish()
 
 
 def decoded_all(decoder, cumulative, symbols):
