@@ -119,7 +119,9 @@ def warm_up(
 
 def settling_steps(average: Averager | None, stream: TokenStream, world: int) -> float:
     """Upper bound of the time that `settle_average` takes, in steps."""
-    return 0.0 if average is None else average.settle_batches * FORWARD_SHARE / stream.micro_steps(world)
+    if average is None:
+        return 0.0
+    return getattr(average, "settle_batches", 0) * FORWARD_SHARE / stream.micro_steps(world)
 
 
 def settle_average(
@@ -132,7 +134,7 @@ def settle_average(
     step: int,
     resized: Callable[[Batch], Batch],
 ) -> str:
-    """After `step` steps, let an average decide what is left to decide, by losses on the batches that would follow."""
+    """After `step` steps, let an average that has something to decide do so, by losses on the batches that follow."""
 
     def loss(batches: int) -> float:
         first, losses = step * stream.micro_steps(world), []
@@ -145,7 +147,8 @@ def settle_average(
             average_over_ranks([mean], world)
         return float(mean)
 
-    return average.settle(model, loss)
+    settle = getattr(average, "settle", None)
+    return "" if settle is None else settle(model, loss)
 
 
 def train(

@@ -4,7 +4,6 @@ Exponential moving average: shadow <- d · shadow + (1 - d) · weights after eve
 initial weights (no bias correction). Stochastic weight averaging (arXiv:1803.05407): the mean of some late weights.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -17,23 +16,17 @@ from golf.progress import Progress
 class Averager(Protocol):
     """What a run averages its weights with (config group `average`).
 
-    `settle_batches`: micro-batches of each rank that `settle` takes losses of; the clock keeps time for them.
+    One that has something to decide when training ends has two more: `settle(model, loss) -> str`, called after the
+    last step, on the training clock, which returns what to say of it (`loss(n)` is the model's mean training loss on
+    the next n micro-batches of every rank, the same on all ranks); and `settle_batches`, of how many micro-batches it
+    takes losses: the clock keeps time for them.
     """
-
-    settle_batches: int
 
     def start(self, model: nn.Module) -> None:
         """Before the first step, with the initial weights."""
 
     def update(self, model: nn.Module, progress: Progress, lr_multiplier: float = 1.0) -> None:
         """After optimizer step `progress.step` - 1, whose learning rates were the base rates times `lr_multiplier`."""
-
-    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
-        """After the last step, on the training clock: what is still to be decided; returns what to say of it.
-
-        `loss(n)` is the model's mean training loss on the next n micro-batches of every rank, the same on all ranks.
-        """
-        ...
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in the dtype of the model's parameter."""
@@ -53,8 +46,6 @@ class Ema:
         horizon_fraction: see `decay`.
         start_fraction: share of the budget after which averaging starts; until then the shadow follows the weights.
     """
-
-    settle_batches = 0
 
     def __init__(self, decay: float | None = None, horizon_fraction: float = 0.03, start_fraction: float = 0.0):
         self.decay, self.horizon_fraction, self.start_fraction = decay, horizon_fraction, start_fraction
@@ -82,10 +73,6 @@ class Ema:
         if self.decay is not None:
             return self.decay
         return 1.0 - 1.0 / max(1.0, self.horizon_fraction * progress.step)
-
-    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
-        """Nothing is left to decide."""
-        return ""
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in the dtype of the model's parameter."""
@@ -115,8 +102,6 @@ class Swa:
         dtype: `float32`, or `own`: sums in each tensor's own dtype, as the records did (lossy for bfloat16 tables).
         device: where sums are kept: `cpu`, or `own`, the model's.
     """
-
-    settle_batches = 0
 
     def __init__(
         self,
@@ -160,10 +145,6 @@ class Swa:
             else:
                 self.sums[name] = value.clone()
         self.count += 1
-
-    def settle(self, model: nn.Module, loss: Callable[[int], float]) -> str:
-        """Nothing is left to decide."""
-        return ""
 
     def average(self, model: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters by name, each in dtype and on the device of the model's parameter."""

@@ -1,6 +1,7 @@
 """Searched averages: the minimum is found, weights come back untouched, and both loops decide the same."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from golf.config.compose import compose
 from golf.errors import UserError
-from golf.loop import FORWARD_SHARE, settling_steps
+from golf.loop import FORWARD_SHARE, settle_average, settling_steps
 from golf.optim.average_search import PLACES, AverageSearch, lowest_place
 from golf.optim.averaging import Ema
 from golf.pipeline.run_folder import create_run_folder
@@ -148,6 +149,19 @@ def test_resumes_where_it_was():
     third.load_state_dict(second.state_dict())
     assert third.steps == whole.steps
     assert torch.equal(third.average(model)["w"], whole.average(model)["w"])
+
+
+def test_an_average_of_five_methods_is_enough():
+    """What has nothing to decide needs no word about it."""
+
+    class Last:
+        def start(self, model): ...
+
+        def update(self, model, progress, lr_multiplier=1.0): ...
+
+    stream = SimpleNamespace(micro_steps=lambda world: 1)
+    assert settling_steps(Last(), stream, 1) == 0.0
+    assert settle_average(Last(), None, stream, None, 0, 1, 5, lambda batch: batch) == ""
 
 
 @pytest.mark.parametrize("options", [{"batches": 0}, {"farthest": 0.0}, {"slow_fraction": 0.06}])
