@@ -17,11 +17,12 @@ from golf.codec.column_priors import column_prior, fit_columns, side_vectors
 from golf.codec.protocol import damaged_stream
 from golf.codec.rans import RansDecoder, RansRecorder, rans_encode
 from golf.codec.weight_model import AdaptiveTables
-from golf.codec.weight_stream import WeightFamily, code_family
+from golf.codec.weight_stream import COLUMNS_TOGETHER, WeightFamily, code_family
 from golf.quant.trellis_states import walk_of_spec
 
 MODEL_MIN_NUMEL = 1024
 LANES_MOST = 2048
+RUN_ROWS, WALKS_RUN_ROWS = 64, 16  # rows of a run, at least: columns are learned from one row of all runs to the next
 PREDICTED_COLUMNS_MOST = 1024
 MATRIX_LAYOUT, FAMILY_LAYOUT = "eBBb", "Hh"
 MATRIX_NUMBERS = 4
@@ -29,14 +30,13 @@ PREDICTED_ROW_WEIGHTS = (16, -2)
 SMALL_SCALE = 1024  # a square of half the geometric mean, in units of golf/codec/column_priors.py
 
 
-def lanes_for(rows: int, columns: int) -> int:
-    """Four lanes and one for 32,768 symbols: a lane costs a byte, and a step takes as long for one lane as for many.
+def lanes_of(shapes: Sequence[tuple[int, ...]]) -> int:
+    """Lanes of a stream: one costs half a byte, and a step takes as long for one as for many.
 
-    From 4 million symbols on, where time matters more than bytes, one for 8,192; but sixteen rows or more in each, for
-    columns are learned from one row of all lanes to the next.
+    One for 16,384 symbols; from 8 million on, where time matters more than bytes, one for 8,192.
     """
-    symbols = rows * columns
-    return max(1, min(rows // 16, LANES_MOST, 4 + symbols // (32_768 if symbols < 2**22 else 8_192)))
+    symbols = sum(map(prod, shapes))
+    return min(LANES_MOST, 4 + symbols // (16_384 if symbols < 2**23 else 8_192))
 
 
 def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> dict[tuple[int, ...], list[int]]:
@@ -71,6 +71,7 @@ def family_of(
     spec: Any,
     settings: Sequence[Sequence[Any]],
     vectors: Mapping[int, Sequence[np.ndarray]],
+    lanes: int,
 ) -> WeightFamily:
     """The family of some tensors; a stack of matrices is as many matrices."""
     rows, each = [], []
@@ -86,21 +87,24 @@ def family_of(
     kinds = (vectors.get(total, [np.zeros(total)] * 2)[1] < -SMALL_SCALE).astype(np.int64)
     kinds *= int(16 * kinds.sum() >= total)
     walk, walk_rows = walk_of_spec(spec)
-    lanes, starts = lanes_for(total, columns), None
+    starts = np.arange(total)
     if walk_rows:
         starts = np.concatenate(
             [np.arange(0, each, walk_rows) + end - each for each, end in zip(rows, np.cumsum(rows))]
         )
-        lanes = min(lanes, len(starts))
+    along = walk is not None and not walk_rows
+    runs = max(1, min(len(starts), total // (WALKS_RUN_ROWS if along else RUN_ROWS), lanes))
+    together = 1 if along else min(COLUMNS_TOGETHER, 1 << (lanes // runs).bit_length() - 1)
     return WeightFamily(
         rows,
         np.array(squares),
         np.stack(priors, axis=1),
         np.array(prior_rows),
         kinds,
-        lanes,
+        runs,
         walk,
-        starts,
+        None if along else starts,
+        together,
     )
 
 
@@ -117,7 +121,8 @@ def encode_matrices(
     members = family_members(shapes, specs)
     peak = max((int(np.abs(arrays[i].astype(np.int16)).max()) for found in members.values() for i in found), default=0)
     tables, vectors, recorder = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known), RansRecorder()
-    head, tail, lanes = struct.pack("<B", peak), b"", 0
+    lanes = lanes_of([shapes[i] for found in members.values() for i in found])
+    head, tail = struct.pack("<B", peak), b""
     for (columns, *_), indices in members.items():
         settings, parts = [], []
         for index in indices:
@@ -127,16 +132,15 @@ def encode_matrices(
             settings.append((square, *fit_columns(codes, vectors.get(columns, ()))))
             head += struct.pack("<" + MATRIX_LAYOUT, *settings[-1])
         codes = np.concatenate(parts)
-        family = family_of([shapes[i] for i in indices], specs[indices[0]], settings, vectors)
+        family = family_of([shapes[i] for i in indices], specs[indices[0]], settings, vectors, lanes)
         choices = [(0, row_weight(codes))]
         if 0 < predict_rows * columns <= len(codes) and columns <= PREDICTED_COLUMNS_MOST:
             choices += [(ridge, weight) for weight in PREDICTED_ROW_WEIGHTS]
         tried, before = [], recorder
-        lanes = max(lanes, family.lanes)
         for family.ridge, family.row_weight in choices:
             learned, recorder = deepcopy(tables), RansRecorder()
             code_family(family, learned, recorder, codes.astype(np.float64))
-            size = len(rans_encode(recorder.steps, family.lanes)) if len(choices) > 1 else 0
+            size = len(rans_encode(recorder.steps, lanes)) if len(choices) > 1 else 0
             tried.append((size, family.ridge, family.row_weight, recorder, learned))
             if size > tried[0][0]:
                 break
@@ -157,15 +161,16 @@ def decode_matrices(
     chosen = iter(numbers[len(numbers) - 2 * len(members) :])
     settings = iter(zip(*[iter(numbers)] * MATRIX_NUMBERS))
     tables, vectors = AdaptiveTables(peak + peak // 2 + 2), side_vectors(known)
+    lanes = lanes_of([shapes[i] for found in members.values() for i in found])
     families = []
     for (columns, *_), indices in members.items():
         found = [next(settings) for _ in indices]
-        family = family_of([shapes[i] for i in indices], specs[indices[0]], found, vectors)
+        family = family_of([shapes[i] for i in indices], specs[indices[0]], found, vectors, lanes)
         family.ridge, family.row_weight = next(chosen), next(chosen)
         if family.ridge and not sum(family.rows) >= columns <= PREDICTED_COLUMNS_MOST:
             raise damaged_stream("range", "a prediction that no encoder makes")
         families.append(family)
-    decoder = RansDecoder(data[start:], max((family.lanes for family in families), default=0))
+    decoder = RansDecoder(data[start:], lanes)
     out = {}
     for family, ((columns, *_), indices) in zip(families, members.items()):
         values = np.zeros((sum(family.rows), columns))

@@ -9,7 +9,8 @@ The encoder runs backwards over what the decoder reads forwards, so one stream o
 arithmetic is on integers: a file decodes to the same symbols on every machine. Frequencies of 2^16 would be 0.002 bit
 a symbol worse: the least of them, 1, is what each of a hundred symbols that never occur takes.
 A lane that begins at 2^24 takes three bytes that say nothing. So the stream's last symbols are coded first, by four
-lanes, and what that wrote is the lower three bytes of the states that all lanes begin with.
+lanes, and what that wrote is the lower three bytes of the states that all lanes begin with. Where lanes end is written
+as the number of their bits, which takes four, and the bits below the highest. A lane costs half a byte.
 Invariant: a decoder never reads past the words it was given, and every lane ends where its encoder began.
 """
 
@@ -21,8 +22,9 @@ from golf.codec.protocol import damaged_stream
 
 PROBABILITY_BITS = 20
 PROBABILITY_ONE = 1 << PROBABILITY_BITS
-RANS_LOW = 1 << 24
-STATE_BYTES = 5
+RANS_LOW_BITS = 24
+RANS_LOW = 1 << RANS_LOW_BITS
+STATE_BYTES = 6  # at most, with the number of bits
 START_BYTES = 3
 LAST_LANES = 4
 MOST_LAST = 16  # symbols among the last for each lane: they are decoded four at a time
@@ -51,19 +53,20 @@ def push_symbols(state: np.ndarray, start: np.ndarray, frequency: np.ndarray, wo
     state[: len(start)] = x + (x // f) * (PROBABILITY_ONE - f) + start
 
 
-def low_bytes(numbers: np.ndarray, count: int) -> bytes:
-    """The lowest bytes of each number, and back."""
-    return (numbers[:, None] >> 8 * np.arange(count)).astype(np.uint8).tobytes()
+def start_bytes(state: np.ndarray) -> bytes:
+    """The lowest three bytes of each state."""
+    return (state[:, None] >> np.array([0, 8, 16])).astype(np.uint8).tobytes()
 
 
-def numbers_of(data: bytes, count: int) -> np.ndarray:
-    return np.frombuffer(data, np.uint8).reshape(-1, count) @ 256 ** np.arange(count)
-
-
-def stream_bytes(coded: int, state: np.ndarray, words: Sequence[np.ndarray]) -> bytes:
-    """Number of symbols u32, final states (5 bytes each), then the 16-bit words in the decoder's order."""
-    head = coded.to_bytes(4, "little") + low_bytes(state, STATE_BYTES)
-    return head + b"".join(piece.tobytes() for piece in reversed(words))
+def stream_bytes(coded: int, state: np.ndarray, words: Sequence[np.ndarray], size: int = 0) -> bytes:
+    """Number of symbols u32, the 16-bit words in the decoder's order, zeros up to a size, then the final states."""
+    ends = count = 0
+    for x in map(int, state[::-1]):
+        bits = x.bit_length() - 1
+        ends, count = (ends << bits | x - (1 << bits)) << 4 | bits - RANS_LOW_BITS, count + bits + 4
+    tail = ends.to_bytes((count + 7) // 8, "big")
+    head = coded.to_bytes(4, "little") + b"".join(piece.tobytes() for piece in reversed(words))
+    return head.ljust(size - len(tail), b"\0") + tail
 
 
 def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> bytes:
@@ -85,8 +88,8 @@ def rans_encode(steps: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int) -> b
         last += len(start) - cut
         room -= 2 * sum(map(len, words[-2:]))
         due += [(start[:cut], frequency[:cut])] if cut else []
-    first = stream_bytes(last, state, words) if last else b""
-    state, words = RANS_LOW + numbers_of(first.ljust(START_BYTES * lanes, b"\0"), START_BYTES), []
+    first = stream_bytes(last, state, words, START_BYTES * lanes) if last else bytes(START_BYTES * lanes)
+    state, words = RANS_LOW + np.frombuffer(first, np.uint8).reshape(-1, START_BYTES) @ [1, 256, 65536], []
     for start, frequency in reversed(due):
         push_symbols(state, start, frequency, words)
     return stream_bytes(sum(len(start) for start, _ in due), state, words)
@@ -96,10 +99,15 @@ class RansDecoder:
     """Decodes what `rans_encode` wrote, one step at a time."""
 
     def __init__(self, data: bytes, lanes: int) -> None:
-        head = 4 + STATE_BYTES * lanes
         self.left = int.from_bytes(data[:4], "little")
-        self.state = numbers_of(data[4:head], STATE_BYTES)
-        self.words = np.frombuffer(data[head:], dtype="<u2").astype(np.int64)
+        ends, count, states = int.from_bytes(data[4:][-STATE_BYTES * lanes :], "big"), 0, []
+        for _ in range(lanes):
+            bits = RANS_LOW_BITS + (ends & 15)
+            states.append(1 << bits | ends >> 4 & (1 << bits) - 1)
+            ends, count = ends >> bits + 4, count + bits + 4
+        self.state = np.array(states)
+        end = len(data) - (count + 7) // 8
+        self.words = np.frombuffer(data[4 : end - end % 2], dtype="<u2").astype(np.int64)
         self.position = 0
         self.last: RansDecoder | None = None
 
@@ -137,8 +145,7 @@ class RansDecoder:
         found -= base
         if len(rest):
             if not self.last:
-                start = low_bytes(self.state, START_BYTES)
-                self.last = RansDecoder(start[: len(start) & -2], LAST_LANES)
+                self.last = RansDecoder(start_bytes(self.state), LAST_LANES)
                 if self.last.left > (MOST_LAST + LAST_LANES) * len(self.state):
                     raise damaged_stream("range", "its end differs")
                 self.state &= -RANS_LOW

@@ -1,8 +1,8 @@
 """Codes of weight matrices, in the order in which a model can predict them.
 
 Matrices with equally many columns form a family. Its rows, one matrix after the other, are dealt to lanes in
-contiguous runs; step by step every lane codes the next column of its row. What is expected of the square of a code x
-in row r and column c (about its predicted centre) is
+contiguous runs; step by step every lane codes the next column of its row, or the next few. What is expected of the
+square of a code x in row r and column c (about its predicted centre) is
 
     e = gamma_c · num / den,    num = A·v ± sum of x² before it in its row,    den = A·v ± sum of gamma before it
 
@@ -41,6 +41,8 @@ class WeightFamily:
         row_kinds: 0 or 1 for each row; where columns are predicted, rows of a kind learn from each other.
         walk: next state of a trellis by [state, parity of the code]; codes in odd states are centred half a code lower.
         starts: rows where walks down the columns begin, which lanes begin at too; none: walks go along the rows.
+        together: columns that are coded in one step, a power of two; more than one needs `starts`. They tell nothing of
+            each other, which costs little, and a step takes as long for one code as for many.
         row_weight: A where positive, the excess of A over the number of columns where negative.
         ridge: rows of zeros that the prediction of columns starts from; 0: no prediction.
     """
@@ -53,6 +55,7 @@ class WeightFamily:
     lanes: int
     walk: np.ndarray | None
     starts: np.ndarray | None = None
+    together: int = 1
     row_weight: int = 1
     ridge: int = 0
 
@@ -66,11 +69,11 @@ def code_family(
     family: WeightFamily, tables: AdaptiveTables, coder: RansRecorder | RansDecoder, values: np.ndarray
 ) -> None:
     """Code `values` [rows, columns] of a family: read with a recorder, filled in with a decoder."""
-    columns, reach, walk = values.shape[1], tables.reach, family.walk
+    columns, reach, walk, width = values.shape[1], tables.reach, family.walk, family.together
     sign_of_row, excess = (1, 0) if family.row_weight > 0 else (-1, -family.row_weight)
     total = columns + excess if excess else family.row_weight
     kinds = 1 + int(family.row_kinds.max()) if family.ridge else 1
-    predictors = [ColumnPredictor(columns, family.ridge, reach / 3) for _ in range(kinds)] if family.ridge else []
+    predictors = [ColumnPredictor(columns, width, family.ridge, reach / 3) for _ in range(kinds if family.ridge else 0)]
     kind_of_row = family.row_kinds if family.ridge else 0 * family.row_kinds
     pool_of_row = np.repeat(np.arange(len(family.rows)), family.rows) * kinds + kind_of_row
     squares, prior_rows = family.squares.repeat(kinds), family.prior_rows.repeat(kinds)
@@ -85,7 +88,7 @@ def code_family(
     for turn in range(int((first[1:] - first[:-1]).max())):
         rows = first[order] + turn
         rows = rows[rows < first[order + 1]]
-        pool = pool_of_row[rows]
+        pool, kind = pool_of_row[rows], kind_of_row[rows]
         spent = gamma = to_fixed(sums / weights)
         if excess:
             if predictors and turn:
@@ -97,9 +100,6 @@ def code_family(
         spent_CL = spent[:, pool]
         left = total * squares[pool]
         least = excess * squares[pool] * 0.5
-        # Where walks go down the columns and nothing is predicted from within a row, columns of a row are independent
-        # but for what is left of its squares: a block of them is looked at together.
-        width = 1 if predictors or family.starts is None else COLUMNS_TOGETHER
         spent_before = (spent_CL.cumsum(axis=0) - spent_CL)[np.arange(columns) // width * width]
         share_CL = gamma_CL / (left + sign_of_row * spent_before).clip(1 / FIXED_ONE)
         values_CL = values[rows].T.copy()
@@ -115,7 +115,7 @@ def code_family(
             if predictors or walk is not None:
                 centre = 0.0
                 if predictors:
-                    centre = np.choose(kind_of_row[rows], [each.centres(seen_CL, column) for each in predictors])
+                    centre = np.choose(kind, [each.centres(seen_CL, column) for each in predictors])
                 if walk is not None:
                     centre = (centre - parity) * 0.5
                 whole = np.rint(centre)
@@ -123,13 +123,13 @@ def code_family(
                 sign = np.where(quarter < 0, -1.0, 1.0)
                 table += (quarter * sign).astype(np.int64)
             symbols = ((values_CL[block] - whole) * sign).astype(np.int64) + reach
-            symbols = np.stack([coder.code(tables.cumulative, *each) for each in zip(table, symbols)])
+            symbols = coder.code(tables.cumulative, table.reshape(-1), symbols.reshape(-1)).reshape(table.shape)
             values_CL[block] = value = (symbols - reach) * sign + whole
             square = (value - centre) * (value - centre)
             tables.update(table.reshape(-1), symbols.reshape(-1))
             if walk is not None:
                 seen_CL[block] = 2 * value + parity
-                states_CL[following] = walk[states_CL[block], value.astype(np.int64) & 1]
+                states_CL[following] = walk.take(2 * states_CL[block] + (value.astype(np.int64) & 1))
             else:
                 seen_CL[block] = value
             squares_CL[block] = square = to_fixed(square)
@@ -140,7 +140,7 @@ def code_family(
             else:
                 left += square.sum(axis=0)
         values[rows] = values_CL.T
-        for kind, predictor in enumerate(predictors):
-            predictor.learn(seen_CL[:, kind_of_row[rows] == kind])
+        for each, predictor in enumerate(predictors):
+            predictor.learn(seen_CL[:, kind == each])
         sums += squares_CL @ np.eye(len(weights))[pool]
         weights += np.bincount(pool, to_fixed(squares_CL.sum(axis=0) / gamma_CL.sum(axis=0)), len(weights))
