@@ -138,7 +138,8 @@ def _pack(
         sizes = with_code(sizes, code)
     total = sum(sizes.values())
     limit = config["budget"]["limit_bytes"]
-    run.say(f"packed {artifact.relative_to(run.path)}: {total:,} bytes with code, {limit:,} allowed")
+    counted = "with code" if code is not None else "without code"
+    run.say(f"packed {artifact.relative_to(run.path)}: {total:,} bytes {counted}, {limit:,} allowed")
     return outputs, {
         "bytes_by_class": sizes,
         "artifact_bytes": artifact.stat().st_size,
