@@ -44,7 +44,7 @@ def family_members(shapes: Sequence[tuple[int, ...]], specs: Sequence[Any]) -> d
     members: dict[tuple[int, ...], list[int]] = {}
     for index, (shape, spec) in enumerate(zip(shapes, specs)):
         if len(shape) in (2, 3) and prod(shape) >= MODEL_MIN_NUMEL and prod(shape[:-1]) >= 8 and shape[-1] >= 16:
-            walk, walk_rows = walk_of_spec(spec)
+            walk, walk_rows = walk_of_spec(spec, shape[-1])
             members.setdefault((shape[-1], 0 if walk is None else len(walk), walk_rows), []).append(index)
     return members
 
@@ -86,7 +86,7 @@ def family_of(
     # Rows with small scales (tokens that are rarely seen, or never) share other directions than the rest.
     kinds = (vectors.get(total, [np.zeros(total)] * 2)[1] < -SMALL_SCALE).astype(np.int64)
     kinds *= int(16 * kinds.sum() >= total)
-    walk, walk_rows = walk_of_spec(spec)
+    walk, walk_rows = walk_of_spec(spec, columns)
     starts = np.arange(total)
     if walk_rows:
         starts = np.concatenate(

@@ -63,11 +63,11 @@ class TrellisTensor:
         codes, scales = parts["codes"], parts["scales"]
         if type(meta["states"]) is not int or meta["states"] not in TRELLISES.get(meta["trellis"], ()):
             raise ValueError("no such trellis")
-        _, walk_rows = walk_of_spec((cls.kind, meta))
         if meta["dtype"] not in FLOAT_DTYPES or codes.dtype != torch.int8 or not scales.dtype.is_floating_point:
             raise ValueError("codes and scales do not belong together")
         if codes.ndim not in (2, 3) or scales.shape != codes.shape[:-1]:
             raise ValueError("codes and scales do not belong together")
+        _, walk_rows = walk_of_spec((cls.kind, meta), codes.shape[-1])
         return cls(codes, scales, meta["states"], meta["dtype"], meta["trellis"], walk_rows)
 
     def cpu(self) -> "TrellisTensor":

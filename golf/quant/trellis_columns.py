@@ -27,11 +27,10 @@ from golf.quant.gptq import HessianFactor, solve_columns
 from golf.quant.trellis import TrellisTensor, best_scales, stacked_matrices
 from golf.quant.trellis_feedback import TrellisWithFeedback
 from golf.quant.trellis_search import Survivors
+from golf.quant.trellis_states import READING_STEPS, SHORTEST_WALK
 
 RATE_SAMPLES = 1 << 17
 WALK_STATES_TOGETHER = 1 << 13
-READING_STEPS = 1 << 17
-SHORTEST_WALK = 8
 
 
 class TrellisColumns(TrellisWithFeedback):

@@ -36,6 +36,8 @@ LEAST_ERROR_CODES = UNGERBOECK_CODES | {
 }
 TRELLISES = {"ungerboeck": UNGERBOECK_CODES, "least_error": LEAST_ERROR_CODES}
 TRELLIS_KIND = "trellis"
+READING_STEPS = 1 << 17
+SHORTEST_WALK = 8
 
 
 def next_states(states: int, trellis: str = "ungerboeck") -> np.ndarray:
@@ -54,12 +56,15 @@ def next_states(states: int, trellis: str = "ungerboeck") -> np.ndarray:
     return table
 
 
-def walk_of_spec(spec: Any) -> tuple[np.ndarray | None, int]:
-    """The state table of a stored tensor's [kind, meta], or None where it has no trellis, and its walk_rows."""
+def walk_of_spec(spec: Any, columns: int) -> tuple[np.ndarray | None, int]:
+    """The state table of a stored tensor's [kind, meta], or None where it has no trellis, and its walk_rows.
+
+    Reading takes a step for every row of a walk and column: more than a writer makes are refused.
+    """
     kind, meta = spec
     if kind != TRELLIS_KIND:
         return None, 0
     walk_rows = meta.get("walk_rows", 0)
-    if type(walk_rows) is not int or walk_rows < 0:
+    if type(walk_rows) is not int or not 0 <= walk_rows <= max(SHORTEST_WALK, READING_STEPS // max(1, columns)):
         raise ValueError("no such walk")
     return next_states(meta["states"], meta.get("trellis", "ungerboeck")), walk_rows

@@ -144,6 +144,7 @@ def test_what_cannot_be_done_is_said():
         {"states": 4, "dtype": "float32", "trellis": "best"},
         {"states": 4, "dtype": "float32", "trellis": "least_error", "walk_rows": -8},
         {"states": 4, "dtype": "float32", "trellis": "least_error", "walk_rows": 8.0},
+        {"states": 4, "dtype": "float32", "trellis": "least_error", "walk_rows": 1 << 20},
     ):
         with pytest.raises(ValueError, match=r"trellis|together|no such walk"):
             TrellisTensor.from_parts(meta, stored.parts())
