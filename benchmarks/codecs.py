@@ -9,9 +9,10 @@ squared error of the matrices, each relative to its variance, is the same. Sizes
 config and tokenizer. `code_bytes`: by how much the program that an export of the baseline ships (`code=packed`) is
 longer with this codec than with none, encoder included; `decoder_bytes`: by how much the reader of artifacts is, when
 both are packed the same way, without what only encoders need. The libraries of brotli and zpaq count nothing.
---synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9 million) with `range`
-on two threads. Every measurement runs in a process of its own, whose peak memory it reports.
-Writes benchmarks/results/codecs.json.
+--synthetic packs normal weights in the shapes of an 11-layer record (512 wide, 8,192 tokens; 35.9 million) with
+`range`: with independent columns, and with columns that share directions, which take longest, for all are predicted.
+Every measurement runs in a process of its own, whose peak memory it reports.
+Writes benchmarks/results/codecs.json; what was not asked for stays as it was.
 """
 
 import argparse
@@ -209,19 +210,41 @@ def margins(codecs):
     return out
 
 
-def synthetic_results():
+def synthetic_weights(mixed):
+    """Normal weights whose columns have variances of their own or, `mixed`, common directions of different strength."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"tok_emb.weight": (8192, 512)}
     for layer in range(SYNTHETIC_LAYERS):
         shapes |= {f"blocks.{layer}.{name}.weight": shape for name, shape in SYNTHETIC_SHAPES.items()}
+    if mixed:
+        turns = {c: torch.linalg.qr(torch.randn(c, c, generator=generator))[0] for c in (512, 2048)}
+        mixes = {c: turn * torch.logspace(0, -0.5, c)[:, None] for c, turn in turns.items()}
+        return {n: 0.05 * torch.randn(*shape, generator=generator) @ mixes[shape[1]] for n, shape in shapes.items()}
     state = {}
     for name, (rows, columns) in shapes.items():
         spread = torch.exp(0.2 * torch.randn(columns, generator=generator))
         state[name] = 0.02 * spread * torch.randn(rows, columns, generator=generator)
-    quantised = plan("int6_deviation_rows").quantise(state, roles_by_shape(state))
-    parameters = sum(tensor.numel() for tensor in state.values())
-    del state
-    return {"parameters": parameters, "codecs": {"range": measure(quantised, "range")}}
+    return state
+
+
+def synthetic_results():
+    out = {}
+    for label in ("independent columns", "common directions"):
+        state = synthetic_weights(label == "common directions")
+        roles = roles_by_shape(state)
+        matrices = [name for name, role in roles.items() if role == "matrix"]
+        for quantiser in ("int6_deviation_rows", TrellisColumns(32, 12.85)):
+            name = quantiser if isinstance(quantiser, str) else "tcq_32_columns"
+            if label == "independent columns" and name != "int6_deviation_rows":
+                continue
+            started = time.process_time()
+            equally = {} if name == "int6_deviation_rows" else {n: torch.eye(state[n].shape[1]) for n in matrices}
+            quantised = plan(quantiser).quantise(state, roles, equally)
+            seconds = round(time.process_time() - started, 1)
+            print(f"synthetic, {label}: {name} in {seconds} CPU s", flush=True)
+            parameters = sum(tensor.numel() for tensor in state.values())
+            out[f"{label}, {name}"] = {"parameters": parameters, "codecs": {"range": measure(quantised, "range")}}
+    return out
 
 
 def checkpoint_results(path):
@@ -262,16 +285,23 @@ def main():
         results[name] = checkpoint_results(path)
     synthetic = {"synthetic": synthetic_results()} if arguments.synthetic else {}
     shown = [f"{entry.partition('=')[0]}=<{Path(entry).name}>" for entry in arguments.checkpoints]
-    report = {
-        "hardware": f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s), shared machine",
+    output = Path(arguments.output)
+    before = json.loads(output.read_text()) if output.exists() else {}
+    how = {
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", "benchmarks/codecs.py", *shown, *(["--synthetic"] if synthetic else [])]),
+    }
+    parts = {**results, **synthetic}
+    report = {
+        **before,
+        "hardware": f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s), shared machine",
+        "measured": {**before.get("measured", {}), **dict.fromkeys(parts, how)},
         "torch": torch.__version__,
         "python": sys.version.split()[0],
-        "checkpoints": results,
+        "checkpoints": {**before.get("checkpoints", {}), **results},
         **synthetic,
     }
-    Path(arguments.output).write_text(json.dumps(report, indent=2) + "\n")
+    output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

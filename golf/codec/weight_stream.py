@@ -115,7 +115,8 @@ def code_family(
             if predictors or walk is not None:
                 centre = 0.0
                 if predictors:
-                    centre = np.choose(kind, [each.centres(seen_CL, column) for each in predictors])
+                    centres = [each.centres(seen_CL, column) for each in predictors]
+                    centre = np.choose(kind, centres) if kinds > 1 else centres[0]
                 if walk is not None:
                     centre = (centre - parity) * 0.5
                 whole = np.rint(centre)
