@@ -229,21 +229,18 @@ def synthetic_weights(mixed):
 
 def synthetic_results():
     out = {}
-    for label in ("independent columns", "common directions"):
-        state = synthetic_weights(label == "common directions")
+    for mixed, name in ((False, "int6_deviation_rows"), (True, "int6_deviation_rows"), (True, "tcq_32_columns")):
+        state = synthetic_weights(mixed)
         roles = roles_by_shape(state)
-        matrices = [name for name, role in roles.items() if role == "matrix"]
-        for quantiser in ("int6_deviation_rows", TrellisColumns(32, 12.85)):
-            name = quantiser if isinstance(quantiser, str) else "tcq_32_columns"
-            if label == "independent columns" and name != "int6_deviation_rows":
-                continue
-            started = time.process_time()
-            equally = {} if name == "int6_deviation_rows" else {n: torch.eye(state[n].shape[1]) for n in matrices}
-            quantised = plan(quantiser).quantise(state, roles, equally)
-            seconds = round(time.process_time() - started, 1)
-            print(f"synthetic, {label}: {name} in {seconds} CPU s", flush=True)
-            parameters = sum(tensor.numel() for tensor in state.values())
-            out[f"{label}, {name}"] = {"parameters": parameters, "codecs": {"range": measure(quantised, "range")}}
+        equally = {name: torch.eye(state[name].shape[1]) for name, role in roles.items() if role == "matrix"}
+        matrix = TrellisColumns(32, 12.85) if name == "tcq_32_columns" else name
+        started = time.process_time()
+        quantised = plan(matrix).quantise(state, roles, equally)
+        seconds = time.process_time() - started
+        label = f"{'common directions' if mixed else 'independent columns'}, {name}"
+        print(f"synthetic, {label}: quantised in {seconds:.1f} CPU s", flush=True)
+        parameters = sum(tensor.numel() for tensor in state.values())
+        out[label] = {"parameters": parameters, "codecs": {"range": measure(quantised, "range")}}
     return out
 
 
@@ -288,13 +285,12 @@ def main():
     output = Path(arguments.output)
     before = json.loads(output.read_text()) if output.exists() else {}
     how = {
+        "hardware": f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s), shared machine",
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", "benchmarks/codecs.py", *shown, *(["--synthetic"] if synthetic else [])]),
     }
     parts = {**results, **synthetic}
     report = {
-        **before,
-        "hardware": f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s), shared machine",
         "measured": {**before.get("measured", {}), **dict.fromkeys(parts, how)},
         "torch": torch.__version__,
         "python": sys.version.split()[0],

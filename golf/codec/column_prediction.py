@@ -45,7 +45,7 @@ def prediction_matrix(second_moments: np.ndarray, ridge: float, together: int) -
 
 
 class ColumnPredictor:
-    """Predictions for lanes of rows of one matrix width.
+    """Predictions for runs of rows of one matrix width.
 
     Args:
         columns: columns of the matrix.
@@ -63,7 +63,7 @@ class ColumnPredictor:
         self.weights = np.zeros((columns, columns))
 
     def centres(self, values_CL: np.ndarray, column: int) -> np.ndarray:
-        """Predicted values [together, lanes] from `column` on, from the values of the columns before it."""
+        """Predicted values [together, runs] from `column` on, from the values of the columns before it."""
         first, last = column - column % PREDICTION_BLOCK, column + self.together
         if column == first:
             self.block = self.weights[first : first + PREDICTION_BLOCK, :first] @ values_CL[:first]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from golf.codec.column_prediction import PREDICTION_BLOCK
 from golf.codec.column_priors import column_prior, fit_columns, side_vectors
 from golf.codec.protocol import damaged_stream
 from golf.codec.rans import RansDecoder, RansRecorder, rans_encode
 from golf.codec.weight_model import AdaptiveTables
-from golf.codec.weight_stream import COLUMNS_TOGETHER, WeightFamily, code_family
+from golf.codec.weight_stream import WeightFamily, code_family
 from golf.quant.trellis_states import walk_of_spec
 
 MODEL_MIN_NUMEL = 1024
@@ -94,7 +95,7 @@ def family_of(
         )
     along = walk is not None and not walk_rows
     runs = max(1, min(len(starts), total // (WALKS_RUN_ROWS if along else RUN_ROWS), lanes))
-    together = 1 if along else min(COLUMNS_TOGETHER, 1 << (lanes // runs).bit_length() - 1)
+    together = 1 if along else min(PREDICTION_BLOCK, 1 << (lanes // runs).bit_length() - 1)
     return WeightFamily(
         rows,
         np.array(squares),

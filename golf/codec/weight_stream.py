@@ -1,8 +1,8 @@
 """Codes of weight matrices, in the order in which a model can predict them.
 
-Matrices with equally many columns form a family. Its rows, one matrix after the other, are dealt to lanes in
-contiguous runs; step by step every lane codes the next column of its row, or the next few. What is expected of the
-square of a code x in row r and column c (about its predicted centre) is
+Matrices with equally many columns form a family. Its rows, one matrix after the other, are cut into runs; step by step
+every run codes the next column of its row, or the next few, each by a lane of the coder. What is expected of the square
+of a code x in row r and column c (about its predicted centre) is
 
     e = gamma_c · num / den,    num = A·v ± sum of x² before it in its row,    den = A·v ± sum of gamma before it
 
@@ -12,7 +12,7 @@ mean are known to add up (scales that are multiples of the row's deviation: A is
 for the error of rounding; num has the square of the sum so far, over the columns, too), so that what is left for its
 end is known ever better: 1.5 to 2 bits a row.
 Codes of a trellis are centred by its state. Walks along the rows hand it from column to column; walks down the columns
-(`starts`) from row to row, and lanes begin where walks do.
+(`starts`) from row to row, and runs begin where walks do.
 Invariant: encoder and decoder run the same loop; they differ only in where a step's symbols come from. Sums are of
 multiples of 2^-16 and so exact, in any order.
 """
@@ -26,7 +26,6 @@ from golf.codec.rans import RansDecoder, RansRecorder
 from golf.codec.weight_model import CENTRES, AdaptiveTables, square_bins
 
 FIXED_ONE = 2.0**16
-COLUMNS_TOGETHER = 16
 
 
 @dataclass
@@ -39,8 +38,9 @@ class WeightFamily:
         priors_CP: gamma of each column of each matrix before any is seen, in units of v.
         prior_rows: how many rows that is worth, for each matrix.
         row_kinds: 0 or 1 for each row; where columns are predicted, rows of a kind learn from each other.
+        runs: how many are coded side by side, all of about as many rows.
         walk: next state of a trellis by [state, parity of the code]; codes in odd states are centred half a code lower.
-        starts: rows where walks down the columns begin, which lanes begin at too; none: walks go along the rows.
+        starts: rows where walks down the columns begin, which runs begin at too; none: walks go along the rows.
         together: columns that are coded in one step, a power of two; more than one needs `starts`. They tell nothing of
             each other, which costs little, and a step takes as long for one code as for many.
         row_weight: A where positive, the excess of A over the number of columns where negative.
@@ -52,7 +52,7 @@ class WeightFamily:
     priors_CP: np.ndarray
     prior_rows: np.ndarray
     row_kinds: np.ndarray
-    lanes: int
+    runs: int
     walk: np.ndarray | None
     starts: np.ndarray | None = None
     together: int = 1
@@ -79,12 +79,12 @@ def code_family(
     squares, prior_rows = family.squares.repeat(kinds), family.prior_rows.repeat(kinds)
     starts = np.arange(len(values)) if family.starts is None else family.starts
     along = 1 if family.starts is None else 0
-    first = np.append(starts, len(values))[np.arange(family.lanes + 1) * len(starts) // family.lanes]
+    first = np.append(starts, len(values))[np.arange(family.runs + 1) * len(starts) // family.runs]
     order = np.argsort(first[:-1] - first[1:], kind="stable")
     sums = prior_rows * family.priors_CP.repeat(kinds, axis=1) * squares
     weights = prior_rows.astype(np.float64)
     begins = np.isin(np.arange(len(values)), starts)
-    states_CL = np.zeros((columns + along, family.lanes), dtype=np.int64)
+    states_CL = np.zeros((columns + along, family.runs), dtype=np.int64)
     for turn in range(int((first[1:] - first[:-1]).max())):
         rows = first[order] + turn
         rows = rows[rows < first[order + 1]]

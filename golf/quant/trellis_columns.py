@@ -27,7 +27,7 @@ from golf.quant.gptq import HessianFactor, solve_columns
 from golf.quant.trellis import TrellisTensor, best_scales, stacked_matrices
 from golf.quant.trellis_feedback import TrellisWithFeedback
 from golf.quant.trellis_search import Survivors
-from golf.quant.trellis_states import READING_STEPS, SHORTEST_WALK
+from golf.quant.trellis_states import SHORTEST_WALK, longest_walk
 
 RATE_SAMPLES = 1 << 17
 WALK_STATES_TOGETHER = 1 << 13
@@ -61,7 +61,7 @@ class TrellisColumns(TrellisWithFeedback):
 
     def length(self, rows: int, columns: int) -> int:
         """Rows of a walk in a matrix of that shape: walks are as long as each other, or the last a little shorter."""
-        longest = min(self.walk_rows, max(SHORTEST_WALK, READING_STEPS // columns))
+        longest = min(self.walk_rows, longest_walk(columns))
         return math.ceil(rows / math.ceil(rows / longest))
 
     def together(self, shape: tuple[int, ...], device: str) -> int:

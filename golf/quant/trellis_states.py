@@ -56,15 +56,17 @@ def next_states(states: int, trellis: str = "ungerboeck") -> np.ndarray:
     return table
 
 
-def walk_of_spec(spec: Any, columns: int) -> tuple[np.ndarray | None, int]:
-    """The state table of a stored tensor's [kind, meta], or None where it has no trellis, and its walk_rows.
+def longest_walk(columns: int) -> int:
+    """Rows of a walk down the columns, at most: reading takes a step for every row of a walk and column."""
+    return max(SHORTEST_WALK, READING_STEPS // max(1, columns))
 
-    Reading takes a step for every row of a walk and column: more than a writer makes are refused.
-    """
+
+def walk_of_spec(spec: Any, columns: int) -> tuple[np.ndarray | None, int]:
+    """The state table of a stored tensor's [kind, meta], or None where it has no trellis, and its walk_rows."""
     kind, meta = spec
     if kind != TRELLIS_KIND:
         return None, 0
     walk_rows = meta.get("walk_rows", 0)
-    if type(walk_rows) is not int or not 0 <= walk_rows <= max(SHORTEST_WALK, READING_STEPS // max(1, columns)):
+    if type(walk_rows) is not int or not 0 <= walk_rows <= longest_walk(columns):
         raise ValueError("no such walk")
     return next_states(meta["states"], meta.get("trellis", "ungerboeck")), walk_rows

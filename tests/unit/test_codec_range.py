@@ -21,7 +21,7 @@ from golf.codec.column_prediction import ColumnPredictor, prediction_matrix
 from golf.codec.grouped_codec import GroupedBrotli, similar_rows
 from golf.codec.parts import PartGroup, part_groups
 from golf.codec.range_codec import FLOATS_MODE, RangeCodec
-from golf.codec.range_weights import row_weight
+from golf.codec.range_weights import RUN_ROWS, lanes_of, row_weight
 from golf.codec.rans import (
     PROBABILITY_ONE,
     RANS_LOW,
@@ -328,6 +328,25 @@ def test_predictions_serve_rows_of_small_scales():
     rows = torch.where(scales[:, None] < 0.1, 6 * shared / 3 + noise / 3, 2 * noise).round().clamp(-127, 127)
     matrix = rows.to(torch.int8)
     assert coded_bytes([matrix], [scales.half()]) < 0.99 * coded_bytes([matrix])
+
+
+@pytest.mark.parametrize("spec", [("codes", {}), ("trellis", {"states": 8, "trellis": "least_error", "walk_rows": 48})])
+@pytest.mark.parametrize("shape", [(127, 61), (600, 517)])
+def test_columns_predicted_several_together(shape, spec):
+    """Neither runs of rows nor columns come out even, and half of the rows learn from each other only."""
+    generator = torch.Generator().manual_seed(9)
+    shared = torch.randn(shape[0], 6, generator=generator) @ torch.randn(6, shape[1], generator=generator)
+    matrix = (3 * shared + torch.randn(shape, generator=generator)).round().clamp(-127, 127).to(torch.int8)
+    scales = torch.where(torch.arange(shape[0]) % 2 == 0, 0.02, 0.2).half()
+    group = replace(group_of([matrix], "int8", spec), known=(scales,))
+    lanes, sizes = lanes_of([shape]), []
+    for predict_rows in (0, 1):
+        codec = RangeCodec(predict_rows=predict_rows)
+        packed = codec.encode_parts(group, [matrix])
+        assert torch.equal(codec.decode_parts(group, packed)[0], matrix)
+        sizes.append(len(packed))
+    assert lanes >= 2 * (shape[0] // RUN_ROWS)
+    assert sizes[1] < 0.97 * sizes[0]
 
 
 def test_a_vector_that_follows_an_earlier_one_costs_only_what_is_new():
