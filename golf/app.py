@@ -54,7 +54,7 @@ def train(config: Any) -> float | None:
 
 def _require_same_job(folder: Path, overrides: Sequence[str]) -> None:
     """A job of a sweep that is started again goes on in its folder, if that is what the folder holds."""
-    from golf.pipeline.run_folder import read_yaml
+    from golf.files import read_yaml
 
     if read_yaml(folder / "overrides.yaml") != list(overrides):
         raise UserError(f"{folder} holds another job: type the sweep as it was, or another hydra.sweep.dir=<folder>")
@@ -237,13 +237,15 @@ def require_fit(summary: dict[str, Any]) -> None:
 
 def export(config: Any) -> float | None:
     """One job of export.py: another export of a trained run."""
+    from golf.config.as_run import with_own_keys
     from golf.config.job import current_job
     from golf.pipeline.export import export_run
     from golf.pipeline.run_folder import open_run_folder
     from golf.pipeline.summary import objective, write_summary
 
-    options = _plain(config)
+    options, job = _plain(config), current_job()
     run = open_run_folder(options["run"])
+    options = with_own_keys(options, job.choices)
     merged = dict(run.config)
     for group in ("quant", "codec", "eval"):
         if options[group]:
@@ -255,7 +257,7 @@ def export(config: Any) -> float | None:
     if options["code"] not in ("readable", "packed", "whole"):
         raise UserError(f"code={options['code']}: allowed are readable, packed, whole; type code=packed")
     merged["code"] = options["code"]
-    name, tokens = options["export"] or _export_name(current_job().overrides), options["sensitivity"]["tokens"]
+    name, tokens = options["export"] or _export_name(job.overrides), options["sensitivity"]["tokens"]
     if not isinstance(tokens, int) or tokens < 0:
         raise UserError(f"sensitivity.tokens={tokens} must be a number from 0 on: type sensitivity.tokens=65536")
     as_record = options["submission"] == "record"
@@ -338,7 +340,7 @@ def _require_same_config(run: Any, overrides: list[str]) -> None:
     """
     from golf.config.command import require
     from golf.config.compose import compose
-    from golf.pipeline.run_folder import read_yaml
+    from golf.files import read_yaml
     from golf.training.resolve import resolve_config
 
     saved = [text for text in read_yaml(run.path / "overrides.yaml") if not text.startswith("hydra.")]
@@ -390,7 +392,7 @@ def _export_name(overrides: Iterable[str]) -> str:
     skipped = ("run", "export", "through", "submission", "objective", "sensitivity", "record", "verify_code")
     parts = []
     for override in overrides:
-        key, _, value = override.partition("=")
+        key, _, value = override.lstrip("+").partition("=")
         if key.split(".")[0] not in skipped:
             parts.append(value if key in ("quant", "codec", "eval") else f"{key.split('.')[-1]}_{value}")
     cleaned = "-".join(parts).replace("/", "_")

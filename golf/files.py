@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from golf.errors import UserError
 
@@ -51,3 +52,19 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, ten times as fast
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it or start a new run") from error
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    import yaml
+
+    write_atomically(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))

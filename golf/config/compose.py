@@ -14,6 +14,7 @@ from typing import Any
 
 from golf.config import resolvers
 from golf.config.ablation import ablated
+from golf.config.as_run import added, unknown_keys, with_own_keys
 from golf.config.engines import registry
 from golf.config.scaling import rescaled
 from golf.errors import UserError
@@ -71,7 +72,8 @@ class Composer:
         """The composed DictConfig with its `hydra` node, interpolations unresolved; Hydra's own errors."""
         from hydra.types import RunMode
 
-        return self.loader.load_configuration(self.name, list(overrides), run_mode=RunMode.RUN, from_shell=False)
+        typed = added(self.name, overrides)
+        return self.loader.load_configuration(self.name, typed, run_mode=RunMode.RUN, from_shell=False)
 
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved config as plain dicts and lists, without `hydra`; raises CompositionError with every mistake."""
@@ -87,9 +89,13 @@ class Composer:
 
             lines, good = diagnose(self, list(overrides), error)
             raise CompositionError(lines, good) from error
+        choices = dict(config.hydra.runtime.choices) if self.name == "export" else {}
         with open_dict(config):
             config.pop("hydra", None)
-        return ablated(self, rescaled(resolve(config), overrides), overrides)
+        plain = resolve(config)
+        if unknown := unknown_keys(plain, choices, overrides):
+            raise CompositionError(list(unknown.values()), [text for text in overrides if text not in unknown])
+        return ablated(self, rescaled(with_own_keys(plain, choices), overrides), overrides)
 
 
 def compose(

@@ -119,10 +119,7 @@ def _unknown_key(case: Case, config: Any, override: Any, parent: str, missing: s
         return f"{text}: {where} has no key {missing!r}; nearest: {', '.join(same[:3])}; type {same[0]}={value}"
     if _accepted(config, parent, missing) and key == f"{parent}.{missing}":
         return f"{text}: {where} does not set {missing!r} yet; type +{key}={value}"
-    declaring, group = _options_with(case, parent, missing), parent.split(".")[0]
-    if group and "as_run" in case.repository.get_group_options(group) and not _names(config, group):
-        option = declaring[0] if declaring else "<option>"
-        return f"{text}: {group} is the run's own here, as a whole; type {group}={option} {text}"
+    declaring = _options_with(case, parent, missing)
     if declaring and not close:
         chosen = f"{parent}={declaring[0]}"
         return f"{text}: {where} has no key {missing!r} as it is chosen; type {chosen} {key}={value}"

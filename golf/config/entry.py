@@ -84,7 +84,9 @@ def _run_script(name: str, function: Function | str, argv: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    sys.argv[1:] = argv
+    from golf.config.as_run import added
+
+    sys.argv[1:] = added(name, argv)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to `guard` instead of being worded by Hydra
     try:
         if arguments.multirun:

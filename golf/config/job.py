@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ class Job:
     overrides: tuple[str, ...]
     multirun: bool
     config_dirs: tuple[Path, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)  # group -> option
 
     def ablated(self, config: dict[str, Any]) -> dict[str, Any]:
         """The job's resolved config, with a part of its parent where `ablate` names one."""
@@ -31,4 +33,10 @@ def current_job() -> Job:
 
     hydra = HydraConfig.get()
     folders = tuple(Path(s.path) for s in hydra.runtime.config_sources if s.provider == "command-line" and s.path)
-    return Job(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), hydra.mode == RunMode.MULTIRUN, folders)
+    return Job(
+        folder=Path(hydra.runtime.output_dir),
+        overrides=tuple(hydra.overrides.task),
+        multirun=hydra.mode == RunMode.MULTIRUN,
+        config_dirs=folders,
+        choices={str(group): str(option) for group, option in hydra.runtime.choices.items()},
+    )

@@ -25,7 +25,8 @@ OPTION = {"average": "eval=none", "calibrate": "quant=int8_rows", "quantise": "q
 def stand_in(run: Path, stage: str) -> bool:
     """Make the run go on behind a stage; False where nothing can take its place."""
     from golf.config.compose import compose
-    from golf.pipeline.run_folder import RUN_VERSION, open_run_folder, write_yaml
+    from golf.files import write_yaml
+    from golf.pipeline.run_folder import RUN_VERSION, open_run_folder
 
     opened = open_run_folder(run)
     try:

@@ -8,9 +8,9 @@ from typing import Any
 
 from golf.data.dataset import open_folder
 from golf.errors import UserError
-from golf.files import sha256_of, write_atomically
+from golf.files import read_yaml, sha256_of, write_atomically
 from golf.loading import exports_of
-from golf.pipeline.run_folder import RunFolder, open_run_folder, read_yaml
+from golf.pipeline.run_folder import RunFolder, open_run_folder
 from golf.pipeline.scoring import score_artifact, with_clock
 from golf.pipeline.stage import fingerprint
 from golf.pipeline.summary import objective, write_summary

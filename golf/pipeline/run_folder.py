@@ -20,7 +20,7 @@ from typing import Any
 
 from golf import __version__
 from golf.errors import UserError
-from golf.files import disk_error, write_atomically
+from golf.files import disk_error, read_yaml, write_atomically, write_yaml
 
 RUN_VERSION = 1
 PACKAGES = (
@@ -161,22 +161,6 @@ def open_run_folder(path: str | Path) -> RunFolder:
             "(its source is in source.tar.zst)"
         )
     return RunFolder(folder, config)
-
-
-def read_yaml(path: Path) -> Any:
-    import yaml
-
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, ten times as fast
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it or start a new run") from error
-
-
-def write_yaml(path: Path, value: Any) -> None:
-    import yaml
-
-    write_atomically(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
 
 
 def environment() -> dict[str, Any]:

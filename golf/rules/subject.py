@@ -194,7 +194,7 @@ def run_subject(folder: Path, export: str | None = None, **given: Any) -> Subjec
 
 def siblings_of(folder: Path) -> list[dict[str, Any]]:
     """Runs of the same name: folder, seed, and a fingerprint of the configuration without the seed."""
-    from golf.pipeline.run_folder import read_yaml
+    from golf.files import read_yaml
     from golf.pipeline.stage import fingerprint
 
     found = []

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from golf.errors import UserError
-from golf.pipeline.run_folder import RUN_VERSION, read_yaml
+from golf.files import read_yaml
+from golf.pipeline.run_folder import RUN_VERSION
 from golf.pipeline.stage import fingerprint
 
 # What may differ between the seeds of one entry.

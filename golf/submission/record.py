@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from golf.errors import LimitExceeded, UserError
-from golf.files import sha256_of, write_atomically
-from golf.pipeline.run_folder import RunFolder, source_snapshot, write_yaml
+from golf.files import sha256_of, write_atomically, write_yaml
+from golf.pipeline.run_folder import RunFolder, source_snapshot
 from golf.pipeline.stage import stage_result
 from golf.runs.entries import require_one_entry
 from golf.runs.library import RunRow, read_row, rows_below, source_hashes

@@ -11,7 +11,6 @@ from golf.config.catalogue import options
 from golf.config.check import find
 from golf.config.compose import Composer, conf_dir
 from golf.config.undeclared import misplaced_package, undeclared
-from golf.errors import UserError
 
 FOUND = [option for items in options([conf_dir()]).values() for option in items]
 
@@ -37,12 +36,3 @@ def test_first_line_is_a_command_that_composes_and_checks(option, composers):
     config = composer.compose(overrides)
     assert find(config).errors == []
     assert undeclared(config, name, composer.folder) == []
-
-
-def test_a_part_of_what_the_run_chose_cannot_be_set_alone(composers):
-    """export.py starts from `as_run`: a key in it says so and what to choose."""
-    said = r"quant is the run's own here, as a whole; type quant=<option> quant\.calibration"
-    with pytest.raises(UserError, match=said):
-        composers["export"].compose(["run=x", "quant.calibration.batches=2"])
-    with pytest.raises(UserError, match=r"eval is the run's own here.*; type eval=\w+ eval\.stride=64"):
-        composers["export"].compose(["run=x", "eval.stride=64"])
