@@ -43,14 +43,14 @@ header { padding: 3rem 0 0; }
 h1 { font-size: clamp(1.75rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing: -.022em; font-weight: 680;
   overflow-wrap: anywhere; margin: .3rem 0 .35rem; }
 .where { color: var(--soft); font-size: .9375rem; overflow-wrap: anywhere; }
-.hero { display: grid; grid-template-columns: auto 1fr; gap: 1.5rem 3.5rem; align-items: end; margin: 2.2rem 0 1.8rem; }
+.hero { display: flex; flex-wrap: wrap; gap: 1.5rem 3.5rem; align-items: flex-end; margin: 2.2rem 0 1.8rem; }
 .score { display: flex; align-items: flex-end; gap: .9rem; }
 .score strong { font-size: clamp(3.4rem, 9vw, 5rem); line-height: .82; letter-spacing: -.045em; font-weight: 640;
   font-variant-numeric: proportional-nums; margin-left: -.04em; }
 .score.none strong { color: var(--faint); font-weight: 300; }
-.score span { font-size: .9375rem; line-height: 1.3; min-width: 0; overflow-wrap: anywhere; }
+.score span { font-size: .9375rem; line-height: 1.3; min-width: 0; max-width: 18rem; overflow-wrap: anywhere; }
 .score em { color: var(--soft); font-style: normal; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
+.facts { display: grid; flex: 1 1 min(26rem, 100%); grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
 .facts .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8125rem; } dd { font-weight: 560; overflow-wrap: anywhere; line-height: 1.35; }
 .size { display: flex; flex-wrap: wrap; gap: 0 .5rem; align-items: baseline; color: var(--soft); }
@@ -194,7 +194,7 @@ footer { color: var(--faint); font-size: .8125rem; padding: 3rem 0 2.5rem; }
 
 @media (max-width: 46rem) {
   main, .bar-inner { padding: 0 1rem; } header { padding-top: 1.8rem; } section { padding-top: 2.6rem; }
-  .hero { grid-template-columns: minmax(0, 1fr); margin-top: 1.6rem; }
+  .hero { margin-top: 1.6rem; }
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .pair { grid-template-columns: minmax(0, 1fr); } .size span { margin-left: 0; width: 100%; }
   .treemap.wide { display: none; } .treemap.tall { display: block; }
