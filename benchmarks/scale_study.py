@@ -16,8 +16,9 @@ repeated, a killed one goes on. Contiguous and sliding scores are those of the w
 --ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
 leaderboard score.
 
-`table` reads what is finished: BPB per rung, bytes, paired gains against each recipe's predecessor with 95 % intervals,
-and Spearman's rank correlation with the published scores.
+`table` adds what is finished to the result file, which keeps runs that are no longer there (a study may take several
+sittings), and says: BPB per rung, bytes, paired gains against each recipe's predecessor with 95 % intervals, and
+Spearman's rank correlation with the published scores. Pairs are of one seed on the same hardware.
 """
 
 import argparse
@@ -182,85 +183,82 @@ def spearman(left: list[float], right: list[float]) -> float:
 
 
 def table(options: argparse.Namespace) -> None:
-    runs: dict[str, dict[str, dict]] = {}
+    runs = known_runs(options.result)
     for folder in sorted(options.out.glob("*_seed*")):
         label, seed = folder.name.rsplit("_seed", 1)
         if label in RECIPES and finished(folder):
-            runs.setdefault(label, {})[seed] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            row = row_of(folder, label)
+            for other in runs.get(label, {}).values():
+                if settings(other) != settings(row):
+                    raise SystemExit(
+                        f"scale study: {folder}: not the settings of {label} in {options.result}; type --result <file>"
+                    )
+            runs.setdefault(label, {})[seed] = row
     if not runs:
         raise SystemExit(f"scale study: nothing is finished in {options.out}: python benchmarks/scale_study.py run …")
     labels = [label for label in RECIPES if label in runs]
-    stages = sorted({entry["stage"] for seeds in runs.values() for found in seeds.values() for entry in entries(found)})
-    scores = {
-        label: {
-            stage: {
-                seed: entry["bpb"]
-                for seed, found in runs[label].items()
-                for entry in entries(found)
-                if entry["stage"] == own_stage(label, stage) and entry["bpb"] is not None
-            }
-            for stage in stages
-        }
-        for label in labels
-    }
+    runs = {label: dict(sorted(runs[label].items(), key=lambda item: int(item[0]))) for label in labels}
+    stages = sorted({stage for seeds in runs.values() for row in seeds.values() for stage in row["bpb"]})
     gains = {}
-    pairs = list(zip(labels[1:], labels))
-    for new, old in pairs:
+    for new, old in zip(labels[1:], labels):
+        both = [s for s in runs[new] if s in runs[old] and runs[new][s]["hardware"] == runs[old][s]["hardware"]]
         for stage in stages:
-            gain = paired(scores[new][stage], scores[old][stage])
+            gain = paired(
+                *({s: runs[l][s]["bpb"][stage] for s in both if stage in runs[l][s]["bpb"]} for l in (new, old))
+            )
             if gain:
                 gains[f"{new} against {old}, {stage}"] = vars(gain)
     known = published()
     common = [label for label in labels if label in known]
-    means = {
-        label: {stage: sum(values.values()) / len(values) for stage, values in scores[label].items() if values}
-        for label in labels
-    }
+    means = {label: {stage: value for stage in stages if (value := mean(runs[label], stage))} for label in labels}
     correlation = {
         stage: spearman([known[label] for label in common], [means[label][stage] for label in common])
         for stage in stages
         if len(common) > 2 and all(stage in means[label] for label in common)
     }
-    first = next(iter(runs[labels[0]].values()))
     result = {
         "what": "the leaderboard's recipes at a small scale: BPB on the first documents of the validation split",
         "command": "python benchmarks/scale_study.py run … (the overrides of each run are in `runs`)",
         "date": datetime.date.today().isoformat(),
-        "hardware": first["hardware"],
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "published": known,
         "mean_bpb": means,
-        "bpb": scores,
         "paired_gains_bpb": gains,
         "spearman_with_published": correlation,
-        "runs": {
-            label: {
-                seed: {
-                    "overrides": command_of(options.out / f"{label}_seed{seed}"),
-                    **{
-                        key: found[key]
-                        for key in (
-                            "parameters",
-                            "steps",
-                            "train_tokens",
-                            "train_seconds",
-                            "artifact_bytes",
-                            "code_bytes",
-                        )
-                    },
-                }
-                for seed, found in runs[label].items()
-            }
-            for label in labels
-        },
+        "runs": runs,
     }
     options.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    show(labels, stages, scores, gains, correlation, runs)
+    show(labels, stages, means, gains, correlation, runs)
 
 
-def own_stage(label: str, stage: str) -> str:
-    """What a stage is called in a recipe's summary: 27 April is what the exports at equal bytes are compared with."""
-    return stage.removesuffix(AT_EQUAL_BYTES) if label == "april27" else stage
+def known_runs(result: Path) -> dict[str, dict[str, dict]]:
+    """Label -> seed -> row, of an earlier sitting."""
+    return json.loads(result.read_text(encoding="utf-8"))["runs"] if result.exists() else {}
+
+
+def row_of(folder: Path, label: str) -> dict:
+    """What the result keeps of a run."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    counted = ("parameters", "steps", "train_tokens", "train_seconds", "artifact_bytes", "code_bytes")
+    bpb = {entry["stage"]: entry["bpb"] for entry in entries(summary) if entry["bpb"] is not None}
+    if label == "april27":  # what the exports at equal bytes are compared with
+        bpb |= {stage + AT_EQUAL_BYTES: bpb[stage] for stage in PACKED_STAGES if stage in bpb}
+    return {
+        "overrides": command_of(folder),
+        "hardware": summary["hardware"],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **{key: summary[key] for key in counted},
+        "bpb": bpb,
+    }
+
+
+def settings(row: dict) -> set[str]:
+    """The overrides that seeds of one recipe share."""
+    return {text for text in shlex.split(row["overrides"]) if not text.startswith("seed=")}
+
+
+def mean(rows: dict[str, dict], stage: str) -> float | None:
+    values = [row["bpb"][stage] for row in rows.values() if stage in row["bpb"]]
+    return sum(values) / len(values) if values else None
 
 
 def command_of(folder: Path) -> str:
@@ -271,14 +269,11 @@ def command_of(folder: Path) -> str:
     return shlex.join(item for item in listed if not item.startswith(("data.folder=", "hydra.")))
 
 
-def show(labels: list[str], stages: list[str], scores: dict, gains: dict, correlation: dict, runs: dict) -> None:
+def show(labels: list[str], stages: list[str], means: dict, gains: dict, correlation: dict, runs: dict) -> None:
     print(f"{'':10}" + "".join(f"{stage:>24}" for stage in stages) + f"{'artifact bytes':>18}{'seeds':>7}")
     for label in labels:
-        cells = ""
-        for stage in stages:
-            values = list(scores[label][stage].values())
-            cells += f"{sum(values) / len(values):>24.5f}" if values else f"{'-':>24}"
-        sizes = [found["artifact_bytes"] for found in runs[label].values() if found["artifact_bytes"]]
+        cells = "".join(f"{means[label][s]:>24.5f}" if s in means[label] else f"{'-':>24}" for s in stages)
+        sizes = [row["artifact_bytes"] for row in runs[label].values() if row["artifact_bytes"]]
         print(f"{label:10}{cells}{sum(sizes) // max(1, len(sizes)):>18,}{len(runs[label]):>7}")
     print()
     for name, gain in gains.items():
