@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.nearest import nearest, offer
+from golf.config.signatures import accepts
 from golf.files import read_yaml
 
 GROUPS = ("quant", "codec", "eval")  # of export.yaml
@@ -54,6 +55,9 @@ def _no_key(text: str, parents: Sequence[str], missing: str, node: Any) -> str:
     where = ".".join(parents)
     group = parents[0]
     begin = f"{text}: {where} of the run has no key {missing!r}"
+    target = str(node.get("_target_")) if isinstance(node, dict) else ""
+    if f"{where}.{missing}" == text.partition("=")[0] and target and accepts(target, missing):
+        return f"{text}: {where} of the run does not set {missing!r}; type +{text}"
     names = [name for name in node if not name.startswith("_")] if isinstance(node, dict) else []
     if close := nearest(missing, names):
         rest = text[len(where) + 1 + len(missing) :]

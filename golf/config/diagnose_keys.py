@@ -9,8 +9,7 @@ from golf.config.check import IMPLICIT_TARGETS
 from golf.config.code import to_value
 from golf.config.moved import MOVED
 from golf.config.nearest import nearest, offer
-from golf.config.signatures import signature_of
-from golf.config.static import NotFound
+from golf.config.signatures import accepts
 from golf.config.undeclared import keys_of
 
 if TYPE_CHECKING:
@@ -152,11 +151,7 @@ def _accepted(config: Any, parent: str, name: str) -> bool:
     """Whether the target of the node at `parent` takes a parameter of this name."""
     node = _node(config, parent)
     target = node.get("_target_") if parent and hasattr(node, "get") else None
-    try:
-        signature = signature_of(str(target or IMPLICIT_TARGETS.get(parent, "")))
-    except (NotFound, ValueError):
-        return False
-    return signature is not None and name in signature.names
+    return accepts(str(target or IMPLICIT_TARGETS.get(parent, "")), name)
 
 
 def _all_groups(case: Case) -> list[str]:

@@ -62,6 +62,15 @@ def signature_of(target: str) -> Signature | None:
     return _read(target, definition)
 
 
+def accepts(target: str, name: str) -> bool:
+    """Whether the target of a node takes a parameter of this name, as far as its signature can be read."""
+    try:
+        signature = signature_of(target)
+    except (NotFound, ValueError):
+        return False
+    return signature is not None and name in signature.names
+
+
 def _installed(top: str) -> bool:
     """True for third-party and standard-library packages, whose signatures are not read; raises NotFound."""
     if top == "builtins":

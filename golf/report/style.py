@@ -50,7 +50,8 @@ h1 { font-size: clamp(1.75rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing
 .score.none strong { color: var(--faint); font-weight: 300; }
 .score span { font-size: .9375rem; line-height: 1.3; min-width: 0; max-width: 18rem; overflow-wrap: anywhere; }
 .score em { color: var(--soft); font-style: normal; }
-.facts { display: grid; flex: 1 1 min(26rem, 100%); grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); gap: .9rem 1.2rem; }
+.facts { display: grid; flex: 1 1 min(26rem, 100%); gap: .9rem 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); }
 .facts .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8125rem; } dd { font-weight: 560; overflow-wrap: anywhere; line-height: 1.35; }
 .size { display: flex; flex-wrap: wrap; gap: 0 .5rem; align-items: baseline; color: var(--soft); }

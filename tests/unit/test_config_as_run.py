@@ -12,8 +12,13 @@ from golf.config.command import check_command
 from golf.config.compose import CompositionError, compose
 from golf.config.entry import run_script
 
+GPTQ = {"_target_": "golf.quant.gptq.Gptq"}
 OWN = {
-    "quant": {"_target_": "golf.quant.plan.QuantPlan", "matrix": {"bits": 6, "factor": 12.85}, "small_numel": 8192},
+    "quant": {
+        "_target_": "golf.quant.plan.QuantPlan",
+        "matrix": {**GPTQ, "bits": 6, "factor": 12.85},
+        "small_numel": 8192,
+    },
     "codec": {"_target_": "golf.codec.zlib_codec.ZlibCodec", "level": 9},
     "eval": {"_target_": "golf.evaluation.ladder.Ladder", "stride": 64},
 }
@@ -44,9 +49,14 @@ def test_keys_of_the_runs_own_groups_are_added_and_no_others():
 
 def test_one_key_changes_and_the_rest_stays(run):
     found = compose("export", [f"run={run}", "quant.matrix.factor=9", "eval.stride=32"])
-    assert found["quant"] == {**OWN["quant"], "matrix": {"bits": 6, "factor": 9}}
+    assert found["quant"] == {**OWN["quant"], "matrix": {**GPTQ, "bits": 6, "factor": 9}}
     assert found["eval"] == {**OWN["eval"], "stride": 32}
     assert found["codec"] == {}  # nothing was typed: the job takes the run's
+
+
+def test_a_key_that_the_run_does_not_set_is_added_with_a_plus(run):
+    found = compose("export", [f"run={run}", "+quant.matrix.damping=0.02", "quant.matrix.factor=9"])
+    assert found["quant"]["matrix"] == {**GPTQ, "bits": 6, "factor": 9, "damping": 0.02}
 
 
 def test_a_chosen_option_is_not_mixed_with_the_runs(run):
@@ -60,6 +70,7 @@ def test_a_chosen_option_is_not_mixed_with_the_runs(run):
     [
         ("quant.smal_numel=1", "quant {} 'smal_numel'; nearest: small_numel; type quant.small_numel=1"),
         ("quant.matrix.fctor=1", "quant.matrix {} 'fctor'; nearest: factor; type quant.matrix.factor=1"),
+        ("quant.matrix.damping=1", "quant.matrix of the run does not set 'damping'; type +quant.matrix.damping=1"),
         ("codec.x=1", "codec {} 'x'; allowed are level; type codec=<option> codec.x=1 to choose another codec"),
         ("codec.level.x=1", "codec.level {} 'x': it is the value 9; type codec.level=1"),
     ],
