@@ -25,7 +25,8 @@ TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer.tiktoken")
 
 
 def find_tokenizer(folder: str | Path) -> str:
-    """The tokenizer that belongs to a dataset folder: inside it, or beside it in the challenge's official layout.
+    """The tokenizer that belongs to a dataset folder: in it (the only `.model` file, whatever its name), or in the
+    challenge's official layout beside it.
 
     Official layout: datasets/fineweb10B_sp<V>[_…] with tokenizers/fineweb_<V>_bpe[_…].model two levels up.
     """
@@ -33,6 +34,14 @@ def find_tokenizer(folder: str | Path) -> str:
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             return str(folder / name)
+    models = sorted(folder.glob("*.model"))
+    if len(models) > 1:
+        names = ", ".join(path.name for path in models)
+        raise UserError(
+            f"{folder} has several tokenizers ({names}); type tokenizer.path={models[0]}, or another of them"
+        )
+    if models:
+        return str(models[0])
     variant = folder.resolve().name.partition("_")[2]
     pieces, _, rest = variant.removeprefix("sp").partition("_")
     official = OFFICIAL_NAMES.get(variant, f"fineweb_{pieces}_bpe{'_' if rest else ''}{rest}.model")

@@ -12,7 +12,7 @@ import pytest
 from golf.data.accounting import normalisation_report
 from golf.data.bytes import byte_table_from_sentencepiece
 from golf.data.sentencepiece_training import train_sentencepiece
-from golf.data.tokenizer import load_tokenizer
+from golf.data.tokenizer import find_tokenizer, load_tokenizer
 from golf.data.tokenizer_kinds import synthetic_description
 from golf.errors import UserError
 
@@ -97,7 +97,18 @@ def test_official_layout_is_found(tmp_path: Path, model_path: Path) -> None:
     assert load_tokenizer(folder=tmp_path / "datasets" / "fineweb10B_sp320").vocab_size == 320
 
 
+def test_the_only_model_in_the_folder_is_found_by_any_name(tmp_path: Path, model_path: Path) -> None:
+    (tmp_path / "fineweb_320_bpe.model").write_bytes(model_path.read_bytes())
+    assert load_tokenizer(folder=tmp_path).vocab_size == 320
+    (tmp_path / "second.model").write_bytes(model_path.read_bytes())
+    with pytest.raises(UserError, match=r"several tokenizers \(fineweb_320_bpe.model, second.model\); type tokenizer"):
+        load_tokenizer(folder=tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(model_path.read_bytes())
+    assert find_tokenizer(tmp_path) == str(tmp_path / "tokenizer.model")
+
+
 def test_errors_say_what_to_type(tmp_path: Path, model_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     (tmp_path / "not.model").write_text("no model")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "odd.json").write_text('{"kind": "odd"}')
@@ -114,7 +125,7 @@ def test_errors_say_what_to_type(tmp_path: Path, model_path: Path) -> None:
             load_tokenizer(path, vocab_size)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"no tokenizer in .*type tokenizer\.path="):
-        load_tokenizer(folder=tmp_path)
+        load_tokenizer(folder=tmp_path / "empty")
     with pytest.raises(UserError, match=r"tokenizer\.vocab_size="):
         train_sentencepiece(["short text"], 2048)
 
