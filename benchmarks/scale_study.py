@@ -10,9 +10,9 @@
 `run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all recipes
 before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers' settings,
 optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows, calibration and the
-number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average on the
-micro-batch that would come next, so it trains a step less: all read the same documents. A finished run is not
-repeated, a killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
+number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average on
+what the next step would read, and trains a step less: all read the same documents. A finished run is not repeated, a
+killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
 --ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
 leaderboard score.
 
@@ -89,7 +89,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         "rules=none",
         "objective=sliding",
         *(["quant.calibration.batches=4", "quant.calibration.rows=16"] if calibrated else []),
-        *(["average.batches=1"] if searched else []),
+        *([f"average.batches={options.spans}"] if searched else []),
         *options.override,
     ]
 
