@@ -35,7 +35,9 @@ def code_bytes(config: Config) -> int:
     if (form := config.get("code", "readable")) not in FORMS:
         raise UserError(f"code={form} is not known: type code={' or code='.join(FORMS)}")
     some_hash = hashlib.sha256().hexdigest()  # it compresses like any other
-    text = flatten(config, tokenizer_sha256=some_hash, tokenizer_class=likely_tokenizer(config["data"]))
+    tokenizer = likely_tokenizer(config["data"])
+    place = "" if tokenizer.endswith("PureByteTokenizer") else "tokenizer.model"  # known once data is prepared
+    text = flatten(config, tokenizer_sha256=some_hash, tokenizer_class=tokenizer, tokenizer_beside=place)
     return len(as_shipped(text, form))
 
 

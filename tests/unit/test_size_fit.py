@@ -172,7 +172,7 @@ def exported(run, monkeypatch, *overrides):
 
     texts = [f"run={run.path}", "through=verify", *overrides]
     assert check_command("export", texts).errors == []
-    job = SimpleNamespace(overrides=texts, folder=run.path, multirun=False)
+    job = SimpleNamespace(overrides=texts, folder=run.path, multirun=False, choices={})
     monkeypatch.setattr("golf.config.job.current_job", lambda: job)
     monkeypatch.setattr("golf.app._plain", lambda config: config)
     return export(compose("export", texts))
