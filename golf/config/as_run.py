@@ -34,12 +34,10 @@ def _part_of(text: str) -> str:
 
 def unknown_keys(config: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> dict[str, str]:
     """A line for each override whose key the run's own choice does not have."""
+    typed = [text for text in overrides if _part_of(text) in GROUPS and choices.get(_part_of(text)) == OWN]
+    own = _run_config(config) if typed else {}
     lines: dict[str, str] = {}
-    own = _run_config(config)
-    for text in overrides if own else ():
-        group = _part_of(text)
-        if group not in GROUPS or choices.get(group) != OWN:
-            continue
+    for text in typed if own else ():
         key = text.partition("=")[0]
         node: Any = own
         for depth, part in enumerate(parts := key.split(".")):
@@ -55,7 +53,7 @@ def _no_key(text: str, parents: Sequence[str], missing: str, node: Any) -> str:
     where = ".".join(parents)
     group = parents[0]
     begin = f"{text}: {where} of the run has no key {missing!r}"
-    target = str(node.get("_target_")) if isinstance(node, dict) else ""
+    target = str(node.get("_target_", "")) if isinstance(node, dict) else ""
     if f"{where}.{missing}" == text.partition("=")[0] and target and accepts(target, missing):
         return f"{text}: {where} of the run does not set {missing!r}; type +{text}"
     names = [name for name in node if not name.startswith("_")] if isinstance(node, dict) else []

@@ -24,8 +24,7 @@ MIXTURES = [
     "mlp=swiglu residual=x0_mix depth=mini_recurrence values=embedding xsa=exclusive linear=ternary rope=partial",
     "residual=parallel depth=cycle linear=fp8 weights=low_rank bigram=hash_a smear=input_gate softcap=polynomial",
 ]
-# Sums in another order: of one position, products of matrices are products with vectors (3e-6 on an AMD EPYC).
-EXPECTED = 1e-5
+EXPECTED = 1e-6
 
 
 def losses(net: Any, first: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,6 +35,15 @@ def losses(net: Any, first: int) -> tuple[torch.Tensor, torch.Tensor]:
         return whole_BT[:, first:], net.nll_suffix(ids_BT[:, :-1], ids_BT[:, 1:], first)
 
 
+def rounding(net: Any) -> float:
+    """How far the plain network's losses move where rows end a token earlier: sums in another order, nothing else."""
+    ids_BT = torch.randint(2, 64, (3, 25), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        whole_BT = net(ids_BT[:, :-1], ids_BT[:, 1:], reduction="none")
+        shorter_BT = net(ids_BT[:, :-2], ids_BT[:, 1:-1], reduction="none")
+    return float((whole_BT[:, :-1] - shorter_BT).abs().max())
+
+
 @pytest.mark.parametrize("attention_free", [[], [2]])
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_mixtures_of_parts(mixture: str, attention_free: list[int]) -> None:
@@ -44,11 +52,13 @@ def test_mixtures_of_parts(mixture: str, attention_free: list[int]) -> None:
         config["model"]["residual"]["attention_free"] = attention_free
     net = network(config).eval()
     assert net.restricted_visit(net.visits) == len(net.visits) - 1
+    noise = rounding(net)
+    assert noise < 1e-5
     for first in (1, 9, 23):
         whole_BS, found_BS = losses(net, first)
-        assert (found_BS - whole_BS).abs().max() <= EXPECTED
+        assert (found_BS - whole_BS).abs().max() <= EXPECTED + noise
         neighbours_BS = whole_BS.roll(1, 1 if whole_BS.shape[1] > 1 else 0)
-        assert (found_BS - neighbours_BS).abs().max() > 1e4 * EXPECTED  # a wrong position would be seen
+        assert (found_BS - neighbours_BS).abs().max() > 0.1  # a wrong position would be seen
 
 
 @pytest.mark.parametrize("experiment", ["record/0409_loop35_parallel", "record/0427_lqer_sparse_gate_hp"])
