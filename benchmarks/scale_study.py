@@ -11,8 +11,7 @@
 before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers' settings,
 optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows, calibration and the
 number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average on
-what the next step would read, and trains a step less: all read the same documents. A finished run is not repeated, a
-killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
+a span of what its first step read: all train on the same documents. A finished run is not repeated, a killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
 --ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
 leaderboard score.
 
@@ -62,7 +61,6 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
     steps = max(1, round(tokens_of(folder) * options.passes / options.tokens_per_step))
     heads = options.width // 64
     calibrated = label in ADAPTIVE
-    searched = label == "frontier"
     return [
         f"experiment={experiment}",
         f"seed={seed}",
@@ -77,7 +75,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         f"hardware.threads={options.threads}",
         f"hardware.step_scale={steps / 5000:.6f}",
         "budget=tokens",
-        f"budget.max_tokens={(steps - searched) * options.tokens_per_step}",
+        f"budget.max_tokens={steps * options.tokens_per_step}",
         "trainer.val_check_steps=0",
         "callbacks.warmup.steps=1",
         "eval=ladder",
@@ -89,7 +87,7 @@ def overrides(label: str, seed: int, options: argparse.Namespace) -> list[str]:
         "rules=none",
         "objective=sliding",
         *(["quant.calibration.batches=4", "quant.calibration.rows=16"] if calibrated else []),
-        *([f"average.batches={options.spans}"] if searched else []),
+        *(["average.batches=1"] if label == "frontier" else []),
         *options.override,
     ]
 

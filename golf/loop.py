@@ -131,14 +131,17 @@ def settle_average(
     device: torch.device,
     rank: int,
     world: int,
-    step: int,
     resized: Callable[[Batch], Batch],
 ) -> str:
-    """After `step` steps, let an average that has something to decide do so, by losses on the batches that follow."""
+    """After the last step, let an average that has something to decide do so, by losses on the batches of the first one.
+
+    Reading those again costs no documents. They favour none: what they taught is in the last weights and, long ago as
+    it was, in every average of them to the same extent. (The last batches would speak for the last weights.)
+    """
 
     def loss(batches: int) -> float:
-        first, losses = step * stream.micro_steps(world), []
-        for micro in range(first, first + batches):
+        losses = []
+        for micro in range(batches):
             batch = to_device(resized(stream.batch(micro, rank, world)), device)
             # With a graph that nobody goes back through: without one, the network would be compiled once more.
             losses.append(training_loss(model, batch, stream).detach().float())
@@ -214,7 +217,7 @@ def train(
             clock.start()
     if average is not None:
         found = settle_average(
-            average, model, stream, device, rank, world, step, lambda batch: schedules.resized(batch, rates)
+            average, model, stream, device, rank, world, lambda batch: schedules.resized(batch, rates)
         )
         if say is not None and found:
             say(found)

@@ -3,8 +3,8 @@
 Exported are w + b (w - slow) + a (w - fast), w the last weights. a = -1 alone is the fast average itself, as records
 export it; a > 0 goes on where training was going; b between -1 and 0 takes in some of the slow average, which has less
 noise. The two depend on each other, so six losses give a quadratic in both, and a seventh is taken where that is
-lowest: all on the same batches, which training has not read and would have read next. The best of the seven counts.
-All it costs is those forward passes, for which the training clock keeps time.
+lowest: all on the same batches, the first that training read. The best of the seven counts. All it costs is those
+forward passes, for which the training clock keeps time.
 
 The fast average alone loses to the last weights in short runs and wins in long ones: how far to go is measured, not
 chosen. (Averages as directions to go: Lookahead, arXiv:1907.08610, goes along one of them by a fixed share.)
@@ -84,7 +84,7 @@ class AverageSearch(Ema):
         """Search; the model's weights are as before when it returns, which says what was found.
 
         Args:
-            loss: mean loss of the model as it is on that many of the next batches, the same on every rank.
+            loss: mean loss of the model as it is on that many of the first batches, the same on every rank.
         """
         parameters = dict(model.named_parameters())
         last = {name: parameter.detach().clone() for name, parameter in parameters.items()}

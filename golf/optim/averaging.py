@@ -18,7 +18,7 @@ class Averager(Protocol):
 
     One that has something to decide when training ends has two more: `settle(model, loss) -> str`, called after the
     last step, on the training clock, which returns what to say of it (`loss(n)` is the model's mean training loss on
-    the next n micro-batches of every rank, the same on all ranks); and `settle_batches`, of how many micro-batches it
+    the first n micro-batches of every rank, the same on all ranks); and `settle_batches`, of how many micro-batches it
     takes losses: the clock keeps time for them.
     """
 

@@ -161,7 +161,26 @@ def test_an_average_of_five_methods_is_enough():
 
     stream = SimpleNamespace(micro_steps=lambda world: 1)
     assert settling_steps(Last(), stream, 1) == 0.0
-    assert settle_average(Last(), None, stream, None, 0, 1, 5, lambda batch: batch) == ""
+    assert settle_average(Last(), None, stream, None, 0, 1, lambda batch: batch) == ""
+
+
+def test_losses_are_those_of_the_first_batches(monkeypatch):
+    """No document is read for the search that training has not read; the last ones would speak for the last weights."""
+    read = []
+
+    class Stream:
+        def batch(self, micro, rank, world):
+            read.append((micro, rank, world))
+            return micro
+
+    class Decides:
+        def settle(self, model, loss):
+            return f"{loss(1)} {loss(3)}"
+
+    monkeypatch.setattr("golf.loop.to_device", lambda batch, device: batch)
+    monkeypatch.setattr("golf.loop.training_loss", lambda model, batch, stream: torch.tensor(float(batch)))
+    assert settle_average(Decides(), None, Stream(), None, 0, 1, lambda batch: batch + 10) == "10.0 11.0"
+    assert [micro for micro, *_ in read] == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("options", [{"batches": 0}, {"farthest": 0.0}, {"slow_fraction": 0.06}])

@@ -34,7 +34,6 @@ class AveragingCallback(GolfCallback):
             session.device,
             session.rank,
             session.world,
-            session.step,
             lambda batch: session.schedules.resized(batch, session.rates),
         )
         session.clock.pause()
