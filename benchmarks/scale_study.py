@@ -7,13 +7,13 @@
     python benchmarks/scale_study.py equal     # frontier again, with steps for the bytes of 27 April
     python benchmarks/scale_study.py table
 
-`run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all recipes
-before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers' settings,
-optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows, calibration and the
-number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches its average on
-a span of what its first step read: all train on the same documents. A finished run is not repeated, a killed one goes on. Contiguous and sliding scores are those of the whole validation split; with
---ttt-documents the recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a
-leaderboard score.
+`run` trains every recipe with every seed on the same documents, in the same order of preference: a seed of all
+recipes before the next seed, so that a study that was stopped compares equals. Every recipe keeps its depth, layers'
+settings, optimizer, quantiser and codec; what is small is width (head size stays 64), tokens per step, rows,
+calibration and the number of steps. What counts steps is scaled with them (hardware.step_scale). `frontier` searches
+its average on a span of what its first step read: all train on the same documents. A finished run is not repeated, a
+killed one goes on. Contiguous and sliding scores are those of the whole validation split; with --ttt-documents the
+recipes that adapt are scored once more, adapting, on its first documents. Nothing here is a leaderboard score.
 
 `table` adds what is finished to the result file, which keeps runs that are no longer there (a study may take several
 sittings), and says: BPB per rung, bytes, paired gains against each recipe's predecessor with 95 % intervals, and

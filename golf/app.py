@@ -27,6 +27,7 @@ def train(config: Any) -> float | None:
     job = current_job()
     folder = _shown(job.folder)
     first = rank() == 0
+    replaced = job.fit(config)
     as_written = _plain(config)
     scaled = rescaled(as_written, job.overrides)
     composed = job.ablated(scaled)
@@ -36,6 +37,8 @@ def train(config: Any) -> float | None:
     if first and (rescalings := changes(as_written, scaled)):
         factor = f"hardware.step_scale={scaled['hardware']['step_scale']:g}"
         print(f"rescaled to this hardware ({factor}; what is typed stays): {', '.join(rescalings)}", flush=True)
+    for item in replaced if first else ():
+        print(item, flush=True)
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun --max-restarts: go on
     if first and (restarted or job.multirun) and (folder / "config.yaml").is_file():
         run = open_run_folder(folder)

@@ -133,10 +133,10 @@ def settle_average(
     world: int,
     resized: Callable[[Batch], Batch],
 ) -> str:
-    """After the last step, let an average that has something to decide do so, by losses on the batches of the first one.
+    """After the last step, let an average that has something to decide do so, by losses on the first step's batches.
 
-    Reading those again costs no documents. They favour none: what they taught is in the last weights and, long ago as
-    it was, in every average of them to the same extent. (The last batches would speak for the last weights.)
+    Reading those again costs no documents, and they favour nobody: what they taught long ago is in the last weights and
+    in every average of them alike. (The last batches would speak for the last weights.)
     """
 
     def loss(batches: int) -> float:

@@ -60,6 +60,7 @@ def _check_one(composer: Composer, overrides: list[str]) -> Findings:
         except CompositionError:
             return findings
         config = {key: value for key, value in config.items() if value != "???"}
+    findings.add(Findings(notes=[str(item) for item in composer.replaced]))
     findings.add(find(config))
     findings.add(Findings(errors=undeclared(config, composer.name, composer.folder)))
     return findings

@@ -16,6 +16,7 @@ from golf.config import resolvers
 from golf.config.ablation import ablated
 from golf.config.as_run import added, unknown_keys, with_own_keys
 from golf.config.engines import registry
+from golf.config.replaced import Replaced, without_foreign_keys
 from golf.config.scaling import rescaled
 from golf.errors import UserError
 
@@ -43,11 +44,15 @@ class CompositionError(UserError):
 
 @dataclass
 class Composer:
-    """A primary config (train, export, evaluate) over a search path; composes any number of override lists."""
+    """A primary config (train, export, evaluate) over a search path; composes any number of override lists.
+
+    `replaced`: what the last composition left out of an experiment whose options others were typed for.
+    """
 
     name: str = "train"
     config_dirs: tuple[Path, ...] = ()
     folder: Path = field(default_factory=conf_dir)
+    replaced: list[Replaced] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         from hydra import version
@@ -75,6 +80,10 @@ class Composer:
         typed = added(self.name, overrides)
         return self.loader.load_configuration(self.name, typed, run_mode=RunMode.RUN, from_shell=False)
 
+    def fit(self, config: Any, overrides: Sequence[str]) -> list[Replaced]:
+        """Take an experiment's keys for options that others were typed for out of its composition, in place."""
+        return without_foreign_keys(self.load, config, overrides) if self.name == "train" else []
+
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved config as plain dicts and lists, without `hydra`; raises CompositionError with every mistake."""
         from hydra.errors import HydraException
@@ -90,12 +99,15 @@ class Composer:
             lines, good = diagnose(self, list(overrides), error)
             raise CompositionError(lines, good) from error
         choices = dict(config.hydra.runtime.choices) if self.name == "export" else {}
+        replaced = self.fit(config, overrides)
         with open_dict(config):
             config.pop("hydra", None)
         plain = resolve(config)
         if unknown := unknown_keys(plain, choices, overrides):
             raise CompositionError(list(unknown.values()), [text for text in overrides if text not in unknown])
-        return ablated(self, rescaled(with_own_keys(plain, choices), overrides), overrides)
+        found = ablated(self, rescaled(with_own_keys(plain, choices), overrides), overrides)
+        self.replaced = replaced  # now, because a parent may have been composed meanwhile
+        return found
 
 
 def compose(

@@ -18,6 +18,12 @@ class Job:
     config_dirs: tuple[Path, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)  # group -> option
 
+    def fit(self, config: Any) -> list[Any]:
+        """Take out, in place, an experiment's keys for options that others were typed for; what was left out."""
+        from golf.config.compose import Composer
+
+        return Composer("train", self.config_dirs).fit(config, self.overrides)
+
     def ablated(self, config: dict[str, Any]) -> dict[str, Any]:
         """The job's resolved config, with a part of its parent where `ablate` names one."""
         from golf.config.ablation import ablated
