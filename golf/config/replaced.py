@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from golf.config.code import to_override
-from golf.config.signatures import accepts
+from golf.config.signatures import refuses
 
 Load = Callable[[Sequence[str]], Any]  # overrides -> Hydra's composition
 GROUP = "experiment"
@@ -113,8 +113,8 @@ class _Fitting:
         return merged
 
     def _has_place(self, fresh: dict[str, Any], key: str) -> bool:
-        """Whether an option takes a key that it does not set: its target does, or it is an open table."""
-        return accepts(str(fresh["_target_"]), key) if "_target_" in fresh else bool(fresh)
+        """Whether an option takes a key that it does not set: its target does not refuse it, or it is an open table."""
+        return not refuses(str(fresh["_target_"]), key) if "_target_" in fresh else bool(fresh)
 
     def _whole(self, now: Any, before: Any, path: str) -> bool:
         """Whether a value is complete as the experiment wrote it, not a patch of something that is gone."""

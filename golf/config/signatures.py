@@ -71,6 +71,15 @@ def accepts(target: str, name: str) -> bool:
     return signature is not None and name in signature.names
 
 
+def refuses(target: str, name: str) -> bool:
+    """Whether the target of a node has no parameter of this name; what cannot be read refuses nothing."""
+    try:
+        signature = signature_of(target)
+    except (NotFound, ValueError):
+        return False
+    return signature is not None and not signature.open_keys and name not in signature.names
+
+
 def _installed(top: str) -> bool:
     """True for third-party and standard-library packages, whose signatures are not read; raises NotFound."""
     if top == "builtins":

@@ -93,6 +93,20 @@ def test_a_group_that_only_the_experiment_has_is_left_as_it_is(tmp_path):
     assert [(item.group, item.experiment) for item in composer.replaced] == [("quant", "mine")]
 
 
+def test_what_cannot_be_read_takes_every_key(tmp_path):
+    """A class of another package may have any parameter: nothing of it is left out."""
+    for folder, text in (
+        ("average", "_target_: torch.optim.swa_utils.AveragedModel\n"),
+        ("experiment", "# @package _global_\ndefaults:\n  - override /average: ema\naverage:\n  avg_fn: 1\n"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text(text)
+    composer = Composer("train", (tmp_path,))
+    found = composer.compose(["experiment=mine", "average=mine"])
+    assert found["average"] == {"_target_": "torch.optim.swa_utils.AveragedModel", "avg_fn": 1}
+    assert composer.compose(["experiment=mine", "average=none"])["average"] in ({}, None)
+
+
 def test_a_check_notes_it_and_a_sweep_over_quantisers_is_sound():
     notes = check_command("train", ["experiment=frontier", "average=none"])
     assert notes.errors == []
