@@ -72,7 +72,7 @@ def leaky_tiles(a: Tensor) -> tuple[int, int, int, int, int]:
     if a.device.type != "cuda":
         return 32, 32, 32, 1, 4
     memory = torch.cuda.get_device_properties(a.device).shared_memory_per_block_optin
-    for block_f, block_k, stages, warps in ((256, 64, 3, 8), (128, 64, 3, 8), (128, 32, 3, 4)):
+    for block_f, block_k, stages, warps in ((256, 64, 3, 8), (128, 64, 3, 8), (128, 32, 3, 8)):
         if stages * (128 + block_f) * block_k * a.element_size() <= memory:
             return 128, block_f, block_k, stages, warps
     return 64, 64, 32, 2, 4
