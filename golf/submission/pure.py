@@ -31,7 +31,14 @@ PURE_METHODS = {
     *("get", "items", "keys", "values", "startswith", "endswith", "removeprefix", "removesuffix", "is_cuda", "copy"),
     *("numel", "dim", "isidentifier", "bit_length", "is_file", "is_dir", "max", "min", "fileno"),
 }
-PURE_PATHS = {"os.fstat", "dist.is_available", "dist.is_initialized", "dist.get_world_size", "dist.get_rank"}
+PURE_PATHS = {
+    "os.fstat",
+    "torch.device",
+    "dist.is_available",
+    "dist.is_initialized",
+    "dist.get_world_size",
+    "dist.get_rank",
+}
 DISPLAYS = (
     *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
     *(ast.Slice, ast.JoinedStr),
