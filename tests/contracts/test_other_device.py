@@ -33,61 +33,22 @@ EXPERIMENTS = (
 def whole(config: dict[str, Any], device: torch.device, folder: Path) -> dict[str, Any]:
     """Losses of the first steps, scores of the packed network, and what the host read during a step."""
     from accelerator import Accelerator
-    from tiny import tiny_data
-
-    from golf.clock import BudgetClock
-    from golf.codec.artifact import pack, read_artifact
-    from golf.config.build import build
-    from golf.evaluation.protocol import evaluate_plan
-    from golf.loop import seed_everything, train
-    from golf.models.roles import roles_of
-    from golf.quant.calibration_ledger import CalibrationLedger
+    from tiny_run import tiny_run
 
     machine = Accelerator()
     reads: list[str] = []
-    losses: list[Any] = []
+    losses: list[torch.Tensor] = []
 
-    def on_step(step: int, loss: Any) -> None:
+    def on_step(step: int, loss: torch.Tensor) -> None:
         losses.append(loss)
         reads.extend(machine.reads)
         machine.reads.clear()
 
     with machine if device.type != "cpu" else contextlib.nullcontext():
-        seed_everything(config["seed"])
-        data = build(tiny_data(folder, config["data"]["order"], shard_tokens=600))
-        prepared = data.prepare(say=lambda line: None)
-        net, stream = build(config["model"]).to(device), data.stream(prepared, 64)
-        optimizer = build(config["optim"])(net)
-        average, qat = (build(config[part]) if "_target_" in config[part] else None for part in ("average", "qat"))
-        if qat is not None:
-            qat.attach(net)
-        clock = BudgetClock(stream.tokens_per_step, max_steps=max(2, len(net.plan.phases)))
-        schedules = build(config["schedule"])
-        machine.reads.clear()
-        train(net, optimizer, stream, schedules, clock, device, average=average, qat=qat, on_step=on_step)
-        weights = {**net.state_dict(), **(average.average(net) if average is not None else {})}
-        net.load_state_dict(weights)
-        plan, ledger, hessians = build(config["quant"]), CalibrationLedger(0.0), {}
-        if plan.needs_calibration():
-            shards = ledger.shards(prepared.train_paths, 64, prepared.tokenizer(64).bos_id)
-            hessians = plan.calibration.hessians(net, shards, stream.seq_len)
-        path = folder / f"{device.type}.golf"
-        pack(
-            path,
-            plan.quantise(weights, roles_of(net), hessians),
-            config["model"],
-            {"kind": "none"},
-            build(config["codec"]),
-        )
-        found = read_artifact(path)
-        again = build(found.network)
-        again.load_state_dict(found.quantised.dequantise())
-        tokenizer, tokens = prepared.tokenizer(64), prepared.validation_tokens(64)
-        evaluation, options = build(config["eval"]), {"device": device, "bos_id": tokenizer.bos_id}
-        scores = evaluate_plan(again.to(device).eval(), tokens, tokenizer.byte_table(), evaluation, 16, **options)
+        run = tiny_run(config, folder, folder / "model.golf", on_step, device)
         return {
             "losses": [float(loss) for loss in losses],
-            "scores": {name: result.bpb for name, result in scores.items()},
+            "scores": {name: result.bpb for name, result in run.scores.items()},
             "reads": reads,
         }
 

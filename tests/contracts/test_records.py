@@ -14,19 +14,15 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny import records, shrink_quantisation, shrunk, tiny_data
+from tiny import records, shrink_quantisation, shrunk
+from tiny_run import steps_of, tiny_run
 
-from golf.clock import BudgetClock
-from golf.codec.artifact import pack, read_artifact
 from golf.config.build import build
 from golf.config.check import find
 from golf.config.code import to_override
 from golf.config.compose import Composer, conf_dir
 from golf.config.undeclared import undeclared
-from golf.evaluation.protocol import evaluate_plan
-from golf.loop import seed_everything, train
 from golf.models.roles import roles_of
-from golf.quant.calibration_ledger import CalibrationLedger
 
 RECORDS = records()
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,54 +206,18 @@ def test_record_trains_packs_and_scores_in_a_tiny_variant(record: str, shards: P
     torch.set_num_threads(1)
     config = shrunk(composed(record), layers=None)
     shrink_quantisation(config["quant"])
-    seed_everything(config["seed"])
-    data = build(tiny_data(shards, config["data"]["order"], shard_tokens=600))
-    prepared = data.prepare(say=lambda line: None)
-    net = build(config["model"])
-    assert sorted(roles_of(net)) == sorted(name for name, _ in net.named_parameters())
-    optimizer = build(config["optim"])(net)
-    average = build(config["average"]) if "_target_" in config["average"] else None
-    qat = build(config["qat"]) if "_target_" in config["qat"] else None
-    if qat is not None:
-        qat.attach(net)
     losses: list[float] = []
-    stream = data.stream(prepared, 64)
-    steps = max(2, len(net.plan.phases))  # a loop that comes in two steps has three phases
-    clock = BudgetClock(stream.tokens_per_step, max_steps=steps)
-    train(
-        net,
-        optimizer,
-        stream,
-        build(config["schedule"]),
-        clock,
-        torch.device("cpu"),
-        average=average,
-        qat=qat,
-        on_step=lambda step, loss: losses.append(float(loss)),
-    )
-    assert len(losses) == steps
+    run = tiny_run(config, shards, tmp_path / "model.golf", lambda step, loss: losses.append(float(loss)))
+    net = run.net
+    assert sorted(roles_of(net)) == sorted(name for name, _ in net.named_parameters())
+    assert len(losses) == steps_of(net)
     assert all(0 < loss < 10 for loss in losses)
     assert net.phase == len(net.plan.phases) - 1
-    weights = {**net.state_dict(), **(average.average(net) if average is not None else {})}
-    net.load_state_dict(weights)
-    plan, ledger = build(config["quant"]), CalibrationLedger(0.0)
-    hessians = {}
-    if plan.needs_calibration():
-        shards = ledger.shards(prepared.train_paths, 64, prepared.tokenizer(64).bos_id)
-        hessians = plan.calibration.hessians(net, shards, stream.seq_len)
-        assert (ledger.tokens_read > 0) == (record not in SELF_GENERATED)
-    quantised = plan.quantise(weights, roles_of(net), hessians)
-    unused = [note for note in quantised.notes if not note.startswith("blocks.0.attn")]  # 0331: it has no attention
+    if "calibration" in config["quant"]:
+        assert (run.ledger.tokens_read > 0) == (record not in SELF_GENERATED)
+    unused = [note for note in run.quantised.notes if not note.startswith("blocks.0.attn")]  # 0331: it has no attention
     assert unused == []
-    path = tmp_path / "model.golf"
-    pack(path, quantised, config["model"], {"kind": "none"}, build(config["codec"]))
-    found = read_artifact(path)
-    again = build(found.network).eval()
-    again.load_state_dict(found.quantised.dequantise())
-    tokenizer, plan = prepared.tokenizer(64), build(config["eval"])
-    tokens, bos_id = prepared.validation_tokens(64), tokenizer.bos_id
-    scores = evaluate_plan(again, tokens, tokenizer.byte_table(), plan, 16, bos_id=bos_id)
-    assert all(0 < result.bpb < 20 for result in scores.values())
+    assert all(0 < result.bpb < 20 for result in run.scores.values())
     learns = "_target_" in config["ttt"]
-    assert (scores["ttt"].record["updates"] > 0) if learns else "ttt" not in scores
-    assert (found.quantised.tensors.keys(), again.phase) == (weights.keys(), net.phase)
+    assert (run.scores["ttt"].record["updates"] > 0) if learns else "ttt" not in run.scores
+    assert (run.found.quantised.tensors.keys(), run.again.phase) == (run.weights.keys(), net.phase)
