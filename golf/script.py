@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ from golf.data.tokenizer import find_tokenizer
 from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
 from golf.evaluation.phases import EvaluationClock
-from golf.evaluation.protocol import EvaluationPlan, evaluate
+from golf.evaluation.plain import is_plain, score_plainly
+from golf.evaluation.protocol import EvaluationPlan, describe_evaluator, evaluate
 from golf.evaluation.split import split_part
 from golf.loop import deterministic_on_cpu, seed_everything, settling_steps, train, warm_up
 from golf.models.exported import exported_state, load_exported
@@ -298,31 +300,40 @@ class ProgramRun:
         train_seq_len = self.program.stream.keywords["seq_len"]
         for name, evaluator in list(plan.evaluators(train_seq_len).items())[: 1 if first_only else None]:
             part = split_part(tokens, evaluator, plan, self.tokenizer.bos_id)
-            result = evaluate(
-                net,
-                part.tokens,
-                table,
-                evaluator,
-                self.device,
-                plan.batch_tokens,
-                self.rank,
-                self.world,
-                sum_over_ranks=self._sum if self.world > 1 else None,
-                split_targets=part.split_targets,
-                bos_id=self.tokenizer.bos_id,
-                compiled=self.program.compile,
-                identify=False,
-                clock=None if what == "artifact" else EvaluationClock(),  # only what ships has a limit
-            )
-            nats, bpb = result.nats_per_token, result.bpb
-            found = {"weights": what, "name": name, "protocol": result.protocol, "nats_per_token": nats, "bpb": bpb}
+            begin = time.perf_counter()
+            ranks = (self.rank, self.world, self._sum if self.world > 1 else None)
+            if is_plain(evaluator, net):
+                score, coverage = score_plainly(
+                    net, part, table, evaluator, self.device, plan.batch_tokens, *ranks, program.compile
+                )
+            else:
+                result = evaluate(
+                    net,
+                    part.tokens,
+                    table,
+                    evaluator,
+                    self.device,
+                    plan.batch_tokens,
+                    self.rank,
+                    self.world,
+                    sum_over_ranks=self._sum if self.world > 1 else None,
+                    split_targets=part.split_targets,
+                    bos_id=self.tokenizer.bos_id,
+                    compiled=program.compile,
+                    identify=False,
+                    clock=None if what == "artifact" else EvaluationClock(),  # only what ships has a limit
+                )
+                score, coverage = result.score, result.coverage
+            seconds, protocol = time.perf_counter() - begin, describe_evaluator(evaluator)
+            nats, bpb = score.nats_per_token, score.bpb
+            found = {"weights": what, "name": name, "protocol": protocol, "nats_per_token": nats, "bpb": bpb}
             left_over = len(tokens) - 1 - part.split_targets  # behind the last whole window
-            self.results["scores"].append({**found, "coverage": {**result.coverage.as_dict(), "left_over": left_over}})
+            self.results["scores"].append({**found, "coverage": {**coverage.as_dict(), "left_over": left_over}})
             if what == "artifact":
                 label = f"final_{program.codec.name}_{name}"
-                self.say(f"{label} val_loss:{nats:.4f} val_bpb:{bpb:.4f} eval_time:{result.seconds * 1e3:.0f}ms")
+                self.say(f"{label} val_loss:{nats:.4f} val_bpb:{bpb:.4f} eval_time:{seconds * 1e3:.0f}ms")
                 note = f"; {left_over:,} more do not fill a window" if left_over else ""
-                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {result.coverage}{note}")
+                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {coverage}{note}")
             else:
                 self.say(f"{what} {name} val_loss:{nats:.4f} val_bpb:{bpb:.4f} {suffix}".rstrip())
 
