@@ -143,6 +143,10 @@ class Members(Calls):
         init = facts.method("__init__")
         return init is not None and any(is_own_assignment(node, name) for node in init.node.body)
 
+    def has_method(self, atom: Any, name: str) -> bool:
+        """Whether something is an object of the program with this method, whatever its foreign bases have."""
+        return isinstance(atom, Instance) and atom.of.method(name) is not None and name not in self.deleted
+
     def lose_members(self, facts: ClassFacts) -> None:
         for item in facts.lineage():
             for method in item.methods.values():

@@ -101,6 +101,9 @@ class ProgramTables:
     def always_has(self, facts: ClassFacts, name: str) -> bool:
         raise NotImplementedError
 
+    def has_method(self, atom: Any, name: str) -> bool:
+        raise NotImplementedError
+
     # -- who has to run again -----------------------------------------------------------------------------------------
     def reading(self, key: Any) -> None:
         """The function that is being run depends on this."""

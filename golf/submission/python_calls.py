@@ -217,7 +217,7 @@ class PythonCalls(Tables):
         outcomes: set[Any] = set()
         for atom in positional[0]:
             inner = self.attribute(frozenset({atom}), wanted.value, node)
-            if isinstance(atom, Instance) and atom.of.method(wanted.value) and wanted.value not in self.deleted:
+            if self.has_method(atom, wanted.value):
                 found, outcomes = found | inner, outcomes | {True}  # whatever its foreign bases have
                 continue
             known = not (isinstance(atom, Foreign) or (isinstance(atom, Instance) and atom.of.foreign_bases()))

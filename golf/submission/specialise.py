@@ -344,11 +344,17 @@ class Folder(ast.NodeTransformer):
         node.keywords = [item for item in node.keywords if not (item.arg is None and self.is_empty(item.value))]
         if isinstance(node.func, ast.Name) and node.func.id == "isinstance" and len(node.args) == 2:
             node.args[1] = self.made_kinds(node.args[1])
-        if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:
+        if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) in (2, 3):
             name = node.args[1]
             if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier():
-                return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
+                if len(node.args) == 2 or self.has_method(node.args[0], name.value, node.args[2]):
+                    return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
         return node
+
+    def has_method(self, node: ast.expr, name: str, otherwise: ast.expr) -> bool:
+        """Whether everything that a value can be has a method, so that nothing else is ever taken."""
+        held = self.facts.values.get(id(node), frozenset())
+        return bool(held) and all(self.facts.has_method(atom, name) for atom in held) and self.pure(otherwise)
 
     def made_kinds(self, node: ast.expr) -> ast.expr:
         """The classes of a test without those of which there never is an instance; one at least stays."""

@@ -77,7 +77,8 @@ class Variables:
         position = 0
         while position < len(block):
             self.drop_copies(block, position)
-            if self.is_empty_loop(block[position]) or self.is_copy(block, position) or self.moves(block, position):
+            gone = self.is_empty_loop(block[position]) or self.is_copy(block, position)
+            if gone or self.is_replaced(block, position) or self.moves(block, position):
                 del block[position]
                 position = max(position - 1, 0)
             else:
@@ -144,6 +145,28 @@ class Variables:
         for item in held:
             item.id = source
         self.loads[source] = self.loads.get(source, 0) + reads - 1
+        return True
+
+    def is_replaced(self, block: list[ast.stmt], position: int) -> bool:
+        """`x = y` right before `x = f(x)`: what that reads is `y`."""
+        match block[position : position + 2]:
+            case [ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=source)), ast.Assign() as following]:
+                targets = following.targets
+            case _:
+                return False
+        if len(targets) != 1 or not isinstance(targets[0], ast.Name) or targets[0].id != name or source == name:
+            return False
+        if {name, source} & (self.delayed | self.rebound) or getattr(block[position], "commented", False):
+            return False
+        held = [n for n in walk(following.value) if isinstance(n, ast.Name) and n.id in (name, source)]
+        if not all(isinstance(n.ctx, ast.Load) for n in held):
+            return False
+        for item in held:
+            if item.id == name:
+                item.id = source
+                self.loads[name], self.loads[source] = self.loads[name] - 1, self.loads.get(source, 0) + 1
+        self.loads[source] = self.loads.get(source, 0) - 1
+        self.stores[name] -= 1
         return True
 
     def moves(self, block: list[ast.stmt], position: int) -> bool:

@@ -294,3 +294,70 @@ main()
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_program_stays_the_same(name):
     special(PROGRAMS[name])
+
+
+def test_a_method_hides_what_getattr_would_fall_back_to():
+    text = special(
+        """
+import sys
+from collections import OrderedDict
+
+
+class Net(OrderedDict):
+    def names(self):
+        return [name for name in sys.path]
+
+
+class Own:
+    pass
+
+
+def chosen(net):
+    return getattr(net, "names", list)() if hasattr(net, "names") else sys.argv
+
+
+print(len(chosen(Net())))
+print(len(getattr(Own(), "names", list)()))
+"""
+    )
+    assert "hasattr" not in text
+    assert text.count("getattr") <= 1  # the second falls back
+    assert ".argv" not in text
+
+
+def test_a_deleted_method_is_not_relied_on():
+    text = special(
+        """
+class Net:
+    def names(self):
+        return [1, 2]
+
+
+net = Net()
+del Net.names
+print(hasattr(net, "names"), len(getattr(net, "names", list)()))
+"""
+    )
+    assert 'getattr(net, "names", list)' in text.replace("'", '"')
+
+
+def test_a_value_that_is_replaced_at_once_is_written_where_it_is_read():
+    text = special(
+        """
+import sys
+
+
+def doubled(x, keep):
+    y = x
+    y = y * y
+    z = x
+    keep.append(z)
+    z = z + 1
+    return y + z
+
+
+print(doubled(len(sys.argv), []), doubled(len(sys.path) - len(sys.path), [2]))
+"""
+    )
+    assert "y = x\n" not in text
+    assert "y = x * x" in text or "return x * x" in text
