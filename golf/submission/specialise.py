@@ -344,11 +344,12 @@ class Folder(ast.NodeTransformer):
         node.keywords = [item for item in node.keywords if not (item.arg is None and self.is_empty(item.value))]
         if isinstance(node.func, ast.Name) and node.func.id == "isinstance" and len(node.args) == 2:
             node.args[1] = self.made_kinds(node.args[1])
-        if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) in (2, 3):
-            name = node.args[1]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier():
-                if len(node.args) == 2 or self.has_method(node.args[0], name.value, node.args[2]):
-                    return ast.copy_location(ast.Attribute(node.args[0], name.value, ast.Load()), node)
+        match node:
+            case ast.Call(ast.Name("getattr"), [owner, ast.Constant(str(name)), *others]) if name.isidentifier():
+                if all(self.has_method(owner, name, other) for other in others):
+                    return ast.copy_location(ast.Attribute(owner, name, ast.Load()), node)
+            case _:
+                pass
         return node
 
     def has_method(self, node: ast.expr, name: str, otherwise: ast.expr) -> bool:
