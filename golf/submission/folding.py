@@ -88,8 +88,13 @@ def is_bare_return(node: ast.stmt) -> bool:
     )
 
 
-def is_empty_star(node: ast.expr) -> bool:
-    return isinstance(node, ast.Starred) and isinstance(node.value, ast.List | ast.Tuple) and not node.value.elts
+def in_place_of_star(node: ast.expr) -> list[ast.expr]:
+    """An argument, or those that `*(a, b)` stands for."""
+    match node:
+        case ast.Starred(value=ast.List(elts=parts) | ast.Tuple(elts=parts)):
+            return parts
+        case _:
+            return [node]
 
 
 def is_empty_dict(node: ast.expr) -> bool:

@@ -20,10 +20,10 @@ from golf.submission.effects import Effects
 from golf.submission.evaluated import Evaluation
 from golf.submission.folding import (
     asked_part,
+    in_place_of_star,
     is_bare_return,
     is_empty,
     is_empty_dict,
-    is_empty_star,
     is_once,
     is_text,
     literal,
@@ -337,7 +337,7 @@ class Folder(ast.NodeTransformer):
         node.args = [self.visit(item) for item in node.args]
         for keyword in node.keywords:
             keyword.value = self.visit(keyword.value)
-        node.args = [item for item in node.args if not is_empty_star(item)]
+        node.args = [part for item in node.args for part in in_place_of_star(item)]
         node.keywords = [part for item in node.keywords for part in self.spelled_out(item)]
         if self.names.is_bare_partial(node):
             return node.args[0]

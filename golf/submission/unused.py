@@ -52,7 +52,14 @@ class Attributes(ast.NodeTransformer):
     def _is_unread_method(self, node: ast.stmt, facts: ClassFacts) -> bool:
         if not isinstance(node, ast.FunctionDef) or self.facts.functions[id(node)].live:
             return False
-        return not self.attributes.has(self.facts, facts, node.name)
+        return self._is_hidden(node.name, facts) or not self.attributes.has(self.facts, facts, node.name)
+
+    def _is_hidden(self, name: str, facts: ClassFacts) -> bool:
+        """Whether every class that has objects has another method of the name before this class's."""
+        own = facts.methods.get(name)
+        heirs = [item for item in self.facts.classes.values() if facts in item.lineage() and item is not facts]
+        made = [item for item in [facts, *heirs] if item.instantiated or item.lost]
+        return bool(heirs) and all(item.method(name) is not own for item in made)
 
     def _is_unread_member(self, node: ast.stmt, facts: ClassFacts) -> bool:
         if isinstance(node, ast.AnnAssign) and node.value is None:
