@@ -35,6 +35,7 @@ from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.known import KnownNames
 from golf.submission.names import bound_in, names_read
 from golf.submission.pure import is_trial, may_raise, waits_for_expressions
+from golf.submission.records import split_records
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
@@ -73,6 +74,7 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
+        split_records(tree)
         tidied(tree)
         after = ast.dump(tree)
         moved = number < PASSES_THAT_MOVE and inlined(tree, facts)
