@@ -8,7 +8,7 @@ Invariant: after the BOS of a document, the bytes of its tokens add up to the UT
 Legend: V vocabulary, N tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,11 @@ def byte_table_from_sentencepiece(path: str | Path) -> ByteTable:
 
 def byte_table_from_processor(pieces: Any) -> ByteTable:
     """Byte table of a loaded SentencePieceProcessor."""
+    return replace(byte_table_of_pieces(pieces), spelled_space=spelled_space_of(pieces))
+
+
+def byte_table_of_pieces(pieces: Any) -> ByteTable:
+    """The same where the vocabulary has a piece for the space alone."""
     vocab_size = pieces.vocab_size()
     base_bytes = np.zeros(vocab_size, dtype=np.int16)
     leading_space = np.zeros(vocab_size, dtype=bool)
@@ -106,7 +111,7 @@ def byte_table_from_processor(pieces: Any) -> ByteTable:
             piece = pieces.id_to_piece(token)
             leading_space[token] = piece.startswith(SPACE_MARK)
             base_bytes[token] = len(piece.removeprefix(SPACE_MARK).encode("utf-8"))
-    return ByteTable(base_bytes, leading_space, boundary, spelled_space_of(pieces))
+    return ByteTable(base_bytes, leading_space, boundary)
 
 
 def spelled_space_of(pieces: Any) -> tuple[int, ...]:
