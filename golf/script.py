@@ -317,7 +317,8 @@ class ProgramRun:
             self.say(f"{label} val_loss:{loss:.4f} val_bpb:{bpb:.4f} eval_time:{seconds * 1e3:.0f}ms{suffix}")
             if what != "artifact":
                 break
-            self.say(f"{label}_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f} {coverage_text(split, scored, twice)}")
+            covered = coverage_text(split, scored, twice)
+            self.say(f"{label}_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f} {covered}")
 
 
 def read_options(program: Program, arguments: Sequence[str] | None = None) -> argparse.Namespace:
