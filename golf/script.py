@@ -95,10 +95,7 @@ class ProgramRun:
             raise UserError(f"{options.data} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
         self.tokenizer: Tokenizer = program.open_tokenizer(options.tokenizer or self._own_tokenizer())
         if program.tokenizer_sha256 and program.tokenizer_sha256 != self.tokenizer.sha256:
-            raise UserError(
-                f"{options.data} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
-                f"({program.tokenizer_sha256[:12]}…); type --data or --tokenizer"
-            )
+            raise UserError(f"{options.data} has another tokenizer than the run; type --data or --tokenizer")
         paths = validation_shards(options.data)
         self.val_tokens = Shards(paths, self.tokenizer.vocab_size).read_all()
         self.byte_table = byte_counter(self.tokenizer, paths)

@@ -142,7 +142,8 @@ class Shards:
         while count or not pieces:
             start %= self._num_tokens
             index = int(np.searchsorted(self._ends, start, side="right"))
-            piece = self._tokens_of(index)[start - self._ends[index] :][:count]
+            length = self.lengths[index]
+            piece = self._map_of(index)[start - self._ends[index] + length : length][:count]
             if self.vocab_size is not None and len(piece):
                 require_vocabulary(piece, self.vocab_size, self.paths[index])
             pieces.append(piece)
@@ -165,11 +166,10 @@ class Shards:
         """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""
         return np.array(self.take(0, self._num_tokens), dtype=np.uint16)
 
-    def _tokens_of(self, index: int) -> np.ndarray:
+    def _map_of(self, index: int) -> np.ndarray:
         maps = self._maps
         if index not in maps:
-            tokens = np.asarray(read_shard(self.paths[index]))
-            maps = self._maps = {index: tokens[: self.lengths[index]]}
+            maps = self._maps = {index: np.asarray(read_shard(self.paths[index]))}
         return maps[index]
 
 
