@@ -7,7 +7,7 @@ The stop is predictive: training ends before the limit, never one step after it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from golf.progress import Progress
@@ -23,11 +23,13 @@ class BudgetClock:
         reserve_seconds: kept free at the end of `max_seconds` (for work that has to happen inside the clock).
         reserve_steps: time of so many steps that is kept free, too (for what an average takes to settle).
         synchronise: called before the clock is read (a device synchronise); None on CPU.
-        share: maps rank 0's two floats to all ranks, with a negative pace if any rank's is; None for a single rank.
+        share: maps rank 0's two floats to all ranks; None for a single rank.
         per_rank: each rank's progress follows its own reading, as in the published runs, so that learning rates and
             switches differ between ranks; the stop stays common. A known fault of theirs, off by default.
         now: the time source, replaceable in tests.
     """
+
+    interrupted = False  # whether all ranks have agreed to stop before the budget ends
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class BudgetClock:
         reserve_seconds: float = 0.0,
         reserve_steps: float = 0.0,
         synchronise: Callable[[], None] | None = None,
-        share: Callable[[tuple[float, float]], tuple[float, float]] | None = None,
+        share: Callable[[tuple[float, float]], Sequence[float]] | None = None,
         per_rank: bool = False,
         now: Callable[[], float] = time.monotonic,
     ):
@@ -49,31 +51,18 @@ class BudgetClock:
         self.per_rank, self._own_lead = per_rank, 0.0  # seconds by which this rank's own reading is ahead
         self._used = 0.0  # seconds of finished running intervals, this rank's own reading
         self._started: float | None = None
-        self._interrupt_requested, self._interrupted = False, False
         self._sync_step, self._sync_seconds, self._step_seconds, self._next_sync = 0, 0.0, 0.0, 0
-
-    def interrupt(self) -> None:
-        """Ask for a stop: a rank's request reaches every rank at the next sync point, so that all stop at one step."""
-        self._interrupt_requested = True
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether all ranks have agreed to stop because of `interrupt`."""
-        return self._interrupted
 
     # -- running and pausing ------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Start or go on after a pause."""
-        if self._started is None:
-            self._started = self.now()
+        self._used, self._started = self.read(), self.now()
 
     def pause(self) -> None:
         """Stop counting (after finishing the device's queued work, which belongs to training)."""
-        if self._started is not None:
-            if self.synchronise is not None:
-                self.synchronise()
-            self._used += self.now() - self._started
-            self._started = None
+        if self.synchronise is not None:
+            self.synchronise()
+        self._used, self._started = self.read(), None
 
     @property
     def running(self) -> bool:
@@ -87,26 +76,25 @@ class BudgetClock:
     # -- what everybody else asks -------------------------------------------------------------------------------------
     def progress(self, step: int) -> Progress:
         """Progress before optimizer step `step` (0-based); the same on every rank. Call once per step, in order."""
-        if step >= self._next_sync or (self._interrupt_requested and self.share is None):
+        if step >= self._next_sync:
             self._sync(step)
-        found = self._progress_at(step)
+        found = self.local_progress(step)
         return replace(found, seconds=max(0.0, found.seconds + self._own_lead)) if self._own_lead else found
 
     def local_progress(self, step: int) -> Progress:
         """Progress by this rank's last reading alone (before ranks can talk to each other)."""
-        return self._progress_at(step)
+        tokens = step * self.tokens_per_step
+        return Progress(step, self._seconds_at(step), tokens, self.max_steps, self.max_seconds, self.max_tokens)
 
     def should_stop(self, step: int) -> bool:
         """True if step `step` must not be started: a limit is reached, or the step would end after the time limit."""
         self.progress(step)
-        progress = self._progress_at(step)
-        if self._interrupted or (self.max_steps and step >= self.max_steps):
+        if self.max_steps and step >= self.max_steps:
             return True
-        if self.max_tokens and progress.tokens >= self.max_tokens:
+        if self.max_tokens and step * self.tokens_per_step >= self.max_tokens:
             return True
-        if not self.max_seconds:
-            return False
-        return progress.seconds + self._step_seconds > self._usable_seconds()
+        late = self.max_seconds > 0 and self._seconds_at(step) + self._step_seconds > self._usable_seconds()
+        return self.interrupted or late
 
     def predicted_steps(self, step: int) -> int:
         """Steps the whole run will have if the pace holds; 0 if nothing limits the run."""
@@ -116,7 +104,7 @@ class BudgetClock:
         if self.max_tokens:
             limits.append(-(-self.max_tokens // self.tokens_per_step))
         if self.max_seconds and self._step_seconds > 0:
-            left = self._usable_seconds() - self._progress_at(step).seconds
+            left = self._usable_seconds() - self._seconds_at(step)
             limits.append(step + max(0, int(left / self._step_seconds)))
         return min(limits, default=0)
 
@@ -137,12 +125,12 @@ class BudgetClock:
 
     # -- inside -------------------------------------------------------------------------------------------------------
     def _usable_seconds(self) -> float:
+        if not (self.reserve_seconds or self.reserve_steps):
+            return self.max_seconds
         return self.max_seconds - self.reserve_seconds - self.reserve_steps * self._step_seconds
 
-    def _progress_at(self, step: int) -> Progress:
-        seconds = self._sync_seconds + (step - self._sync_step) * self._step_seconds
-        tokens = step * self.tokens_per_step
-        return Progress(step, seconds, tokens, self.max_steps, self.max_seconds, self.max_tokens)
+    def _seconds_at(self, step: int) -> float:
+        return self._sync_seconds + (step - self._sync_step) * self._step_seconds
 
     def _sync(self, step: int) -> None:
         if self.synchronise is not None and self.max_seconds:
@@ -150,26 +138,55 @@ class BudgetClock:
         seconds, pace = self.read(), self._step_seconds
         if step > self._sync_step:
             pace = max(0.0, seconds - self._sync_seconds) / (step - self._sync_step)  # the last sync was rank 0's
-        if self.share is not None:
-            # A negative pace is a rank's request to stop; anything else the ranks must agree on travels the same way.
-            own = seconds
-            seconds, pace = self.share((seconds, -1.0 if self._interrupt_requested else pace))
-            self._own_lead = own - seconds if self.per_rank else 0.0
-        self._interrupted = pace < 0 or (self.share is None and self._interrupt_requested)
-        pace = max(pace, 0.0)
+        own = seconds
+        seconds, pace = self._agreed(seconds, pace)
+        self._own_lead = own - seconds if self.per_rank else 0.0
         self._sync_step, self._sync_seconds, self._step_seconds = step, seconds, pace
         self._next_sync = step + self._interval(step)
+
+    def _agreed(self, seconds: float, pace: float) -> Sequence[float]:
+        """What all ranks go by."""
+        return self.share((seconds, pace)) if self.share is not None else (seconds, pace)
 
     def _interval(self, step: int) -> int:
         """Steps to the next sync point: short at the start and at the end of a time budget, at most 32 between.
 
         And at most SYNC_SECONDS, because that is how long a request to stop may have to wait.
         """
-        if step < 4:
+        pace, seconds, most = self._step_seconds, SYNC_SECONDS, 8
+        if step < 4 or not pace:
             return 1
-        soon = int(SYNC_SECONDS / self._step_seconds) if self._step_seconds > 0 else 32
-        most = (self.predicted_steps(step) - step) // 8 if self.max_seconds else 8
-        return max(1, min(32, most, soon))
+        if self.max_seconds:
+            seconds, most = min(seconds, (self._usable_seconds() - self._seconds_at(step)) / 8), 32
+        if self.max_seconds and (self.max_steps or self.max_tokens):
+            most = min(most, (self.predicted_steps(step) - step) // 8)
+        return max(1, min(most, int(seconds / pace)))
+
+
+class InterruptibleClock(BudgetClock):
+    """A clock whose run may be asked to end early.
+
+    A negative pace is a rank's request to stop, and `share` gives all ranks one if any rank's is.
+    """
+
+    _interrupt_requested = False
+
+    def interrupt(self) -> None:
+        """Ask for a stop: a rank's request reaches every rank at the next sync point, so that all stop at one step."""
+        self._interrupt_requested = True
+
+    def progress(self, step: int) -> Progress:
+        if self._interrupt_requested and self.share is None:
+            self._next_sync = step
+        return super().progress(step)
+
+    def _agreed(self, seconds: float, pace: float) -> Sequence[float]:
+        if self.share is None:
+            self.interrupted = self._interrupt_requested
+            return seconds, pace
+        seconds, pace = self.share((seconds, -1.0 if self._interrupt_requested else pace))
+        self.interrupted = pace < 0
+        return seconds, max(pace, 0.0)
 
 
 @dataclass(frozen=True)

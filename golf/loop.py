@@ -46,13 +46,43 @@ def average_gradients(model: nn.Module, optimizer: Composite, world: int) -> Non
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device (asynchronously where the host memory is pinned)."""
     cu_seqlens = None if batch.cu_seqlens is None else batch.cu_seqlens.to(device, non_blocking=True)
-    inputs_BT, targets_BT = (x.to(device, non_blocking=True) for x in (batch.inputs_BT, batch.targets_BT))
-    return Batch(inputs_BT, targets_BT, cu_seqlens)
+    inputs_BT = batch.inputs_BT.to(device, non_blocking=True)
+    return Batch(inputs_BT, batch.targets_BT.to(device, non_blocking=True), cu_seqlens)
 
 
 def training_loss(model: Any, batch: Batch, stream: TokenStream) -> Tensor:
     """Mean loss of a batch that is on the device; packed rows go with their document boundaries."""
     return model(batch.inputs_BT, batch.targets_BT, "mean", batch.cu_seqlens, stream.max_seqlen or 0)
+
+
+def run_step(
+    model: Any,
+    optimizer: Composite,
+    stream: TokenStream,
+    step: int,
+    device: torch.device,
+    rank: int,
+    world: int,
+    schedules: Schedules | None,
+    rates: dict[str, Any],
+) -> Tensor:
+    """One optimizer step; returns its mean loss on the device (reading it synchronises: the caller's choice).
+
+    A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
+    """
+    accumulate, losses = stream.micro_steps(world), []
+    for micro in range(accumulate):
+        batch = stream.batch(step * accumulate + micro, rank, world)
+        if schedules is not None:
+            batch = schedules.resized(batch, rates)
+        loss = training_loss(model, to_device(batch, device), stream)
+        (loss / accumulate).backward()
+        losses.append(loss.detach())
+    if world > 1:
+        average_gradients(model, optimizer, world)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return torch.stack(losses).mean()
 
 
 def other_shapes(batch: Batch, schedules: Schedules) -> Iterator[Batch]:
@@ -84,44 +114,33 @@ def warm_up(
     """
     if steps <= 0:
         return
-    accumulate = stream.micro_steps(world)
-    parameters = [p.detach().clone() for p in model.parameters()]
-    steps_done = [group["step"] for group in optimizer.param_groups]
-    cpu_generator = torch.get_rng_state()
-    cuda_generators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     phase, quantise = model.phase, model.quantise
     forwards = qat.forwards() if qat is not None else (False,)
-    for graph in [(p, q) for p in range(len(model.plan.phases)) for q in forwards]:
-        model.phase, model.quantise = graph
-        for index in range(steps * accumulate):
-            batch = to_device(stream.batch(index, rank, world), device)
-            (training_loss(model, batch, stream) / accumulate).backward()
-            if (index + 1) % accumulate == 0:
-                if world > 1:
-                    average_gradients(model, optimizer, world)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        if schedules is not None and schedules.resizes():
-            for batch in other_shapes(stream.batch(0, rank, world), schedules):
-                training_loss(model, to_device(batch, device), stream).backward()
-                optimizer.zero_grad(set_to_none=True)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        for graph in range(len(model.plan.phases)):
+            for number in range(len(forwards)):
+                model.phase, model.quantise = graph, forwards[number]
+                for step in range(steps):
+                    run_step(model, optimizer, stream, step, device, rank, world, schedules, {})
+                if schedules is not None and schedules.resizes():
+                    for batch in other_shapes(stream.batch(0, rank, world), schedules):
+                        training_loss(model, to_device(batch, device), stream).backward()
+                        optimizer.zero_grad(set_to_none=True)
     model.phase, model.quantise = phase, quantise
-    with torch.no_grad():
-        torch._foreach_copy_(list(model.parameters()), parameters)
+    model.load_state_dict(weights)
     if not keep_state:
         optimizer.state.clear()
-    for group, done in zip(optimizer.param_groups, steps_done):
-        group["step"] = done
-    torch.set_rng_state(cpu_generator)
-    if cuda_generators:
-        torch.cuda.set_rng_state_all(cuda_generators)
+    for group in optimizer.param_groups:
+        group["step"] = 0
 
 
 def settling_steps(average: Averager | None, stream: TokenStream, world: int) -> float:
     """Upper bound of the time that `settle_average` takes, in steps."""
     if average is None:
         return 0.0
-    return getattr(average, "settle_batches", 0) * FORWARD_SHARE / stream.micro_steps(world)
+    batches = getattr(average, "settle_batches", 0)
+    return batches * FORWARD_SHARE / stream.micro_steps(world) if batches else 0.0
 
 
 def settle_average(
@@ -171,21 +190,22 @@ def train(
     validate_every: int = 0,
     sparsity: Any = None,
     say: Callable[[str], None] | None = None,
+    last_step: int = -1,
 ) -> int:
     """Train until the clock says stop; returns the number of optimizer steps done.
 
-    A step consumes `stream.micro_steps(world)` micro-batches per rank; the loss of each is divided by their number.
-    `on_step(step, loss)` gets the step's mean loss as a device tensor (reading it synchronises: the caller's choice).
+    `on_step(step, loss)` gets the step's mean loss as a device tensor, see `run_step`.
     `validate(step)` says whether training is to end there; `say` gets what the average found when it settled.
+    `last_step` ends it there, and nothing settles: for a look at the first losses.
     """
-    accumulate, step, rates = stream.micro_steps(world), first_step, {}
+    step, rates = first_step, {}
     model.train()
     if average is not None:
         average.start(model)
     if sparsity is not None:
         sparsity.attach(model, optimizer)
     clock.start()
-    while not clock.should_stop(step):
+    while not clock.should_stop(step) and step != last_step:
         progress = clock.progress(step)
         rates = schedules.apply(progress, optimizer)
         model.set_progress(progress)
@@ -193,29 +213,19 @@ def train(
             qat.set_progress(progress)
         if sparsity is not None:
             sparsity.set_progress(progress)
-        losses = []
-        for micro in range(accumulate):
-            batch = stream.batch(step * accumulate + micro, rank, world)
-            batch = to_device(schedules.resized(batch, rates), device)
-            loss = training_loss(model, batch, stream)
-            (loss / accumulate).backward()
-            losses.append(loss.detach())
-        if world > 1:
-            average_gradients(model, optimizer, world)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loss = run_step(model, optimizer, stream, step, device, rank, world, schedules, rates)
         step += 1
         if average is not None:
             average.update(model, clock.progress(step), optimizer.lr_multiplier)
         if on_step is not None:
-            on_step(step, torch.stack(losses).mean())
+            on_step(step, loss)
         if validate is not None and validate_every and step % validate_every == 0:
             clock.pause()
             if validate(step):
                 break
             model.train()
             clock.start()
-    if average is not None:
+    if average is not None and step != last_step:
         found = settle_average(
             average, model, stream, device, rank, world, lambda batch: schedules.resized(batch, rates)
         )

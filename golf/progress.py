@@ -47,5 +47,5 @@ class Progress:
         if self.max_tokens and self.step:
             estimates.append(-(-self.max_tokens * self.step // max(self.tokens, 1)))
         if self.max_seconds and self.step and self.seconds > 0:
-            estimates.append(int(self.max_seconds / self.seconds_per_step))
+            estimates.append(int(self.max_seconds / (self.seconds / self.step)))
         return min(estimates, default=0)

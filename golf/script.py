@@ -31,10 +31,12 @@ from golf.data.stream import TokenStream
 from golf.data.tokenizer import find_tokenizer
 from golf.data.tokenizer_kinds import Tokenizer
 from golf.errors import GolfError, UserError
+from golf.evaluation.bpb import bits_per_byte
+from golf.evaluation.ledger import coverage_text
 from golf.evaluation.phases import EvaluationClock
 from golf.evaluation.plain import is_plain, score_plainly
 from golf.evaluation.protocol import EvaluationPlan, describe_evaluator, evaluate
-from golf.evaluation.split import split_part
+from golf.evaluation.split import targets_to_score, whole_windows
 from golf.loop import deterministic_on_cpu, seed_everything, settling_steps, train, warm_up
 from golf.models.exported import exported_state, load_exported
 from golf.models.roles import roles_of
@@ -82,10 +84,6 @@ class Program:
     own_start: bool = True
 
 
-class StepsDone(Exception):
-    """`--steps` is reached."""
-
-
 class ProgramRun:
     """One execution of a program on one rank: device, data and what it printed."""
 
@@ -93,26 +91,22 @@ class ProgramRun:
         self.program, self.options = program, options
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.device = self._open_device()
-        folder = options.data or os.environ.get("DATA_PATH") or program.data_folder
-        if not Path(folder).is_dir():
-            raise UserError(f"{folder} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
-        self.folder = folder
-        self.val_paths = validation_shards(folder)
-        tokenizer = options.tokenizer or os.environ.get("TOKENIZER_PATH") or self._own_tokenizer()
-        self.tokenizer: Tokenizer = program.open_tokenizer(tokenizer)
+        if not Path(options.data).is_dir():
+            raise UserError(f"{options.data} is not here; type --data <folder with fineweb_*.bin and their tokenizer>")
+        self.tokenizer: Tokenizer = program.open_tokenizer(options.tokenizer or self._own_tokenizer())
         if program.tokenizer_sha256 and program.tokenizer_sha256 != self.tokenizer.sha256:
-            raise UserError(
-                f"{folder} has another tokenizer ({self.tokenizer.sha256[:12]}…) than the run "
-                f"({program.tokenizer_sha256[:12]}…); type --data or --tokenizer"
-            )
+            raise UserError(f"{options.data} has another tokenizer than the run; type --data or --tokenizer")
+        paths = validation_shards(options.data)
+        self.val_tokens = Shards(paths, self.tokenizer.vocab_size).read_all()
+        self.byte_table = byte_counter(self.tokenizer, paths)
         self.results: dict[str, Any] = {"steps": [], "scores": []}
-        self.train_seconds = 0.0
+        self.clock: BudgetClock | None = None
 
     def _own_tokenizer(self) -> str:
         program = self.program
         if program.tokenizer_beside:
-            return str(Path(self.folder, program.tokenizer_beside))
-        return find_tokenizer(self.folder) if program.tokenizer == "auto" else program.tokenizer
+            return str(Path(self.options.data, program.tokenizer_beside))
+        return find_tokenizer(self.options.data) if program.tokenizer == "auto" else program.tokenizer
 
     def _open_device(self) -> torch.device:
         torch.set_num_threads(self.program.threads)
@@ -133,110 +127,99 @@ class ProgramRun:
         if self.rank == 0:
             print(line, flush=True)
             if "RUN_ID" in os.environ:
-                log = Path("logs", os.environ["RUN_ID"] + ".txt")
-                log.parent.mkdir(exist_ok=True)
-                with open(log, "a", encoding="utf-8") as file:
+                os.makedirs("logs", exist_ok=True)
+                with open(f"logs/{os.environ['RUN_ID']}.txt", "a", encoding="utf-8") as file:
                     print(line, file=file)
 
-    def elapsed(self, clock: BudgetClock, step: int) -> str:
-        milliseconds = clock.read() * 1e3
-        return f"train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(step, 1):.2f}ms"
-
     # -- training -----------------------------------------------------------------------------------------------------
-    def train(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Train from the start; returns the network and the weights to export (averaged where the run averages)."""
-        program = self.program
+    def train(self) -> nn.Module:
+        """Train from the start; returns the network with the weights to export (averaged where the run averages)."""
+        program, budget, device, rank, world = self.program, self.program.budget, self.device, self.rank, self.world
         if not program.own_start:
             raise UserError("this run began from the weights of another one, so it cannot be repeated; use --eval-only")
         seed_everything(int(os.environ.get("SEED", program.seed)))
         net: Any = program.model()
-        paths, unique_tokens = train_shards(self.folder), program.budget.unique_tokens
-        stream = program.stream(Shards(paths, net.vocab_size, self.tokenizer.bos_id, unique_tokens))
-        clock = self._clock(stream)
-        net = net.to(self.device)
+        net = net.to(device)
+        paths = train_shards(self.options.data)
+        stream = program.stream(Shards(paths, net.vocab_size, self.tokenizer.bos_id, budget.unique_tokens))
         if program.compile:
             net.compile(fullgraph=True, dynamic=False)
         optimizer = program.optimizer(model=net)
         if program.qat is not None:
             program.qat.attach(net)
         net.train()
-        steps, schedules = program.warm_up_steps, program.schedules
-        warm_up(net, optimizer, stream, steps, self.device, self.rank, self.world, schedules, program.qat)
-
-        def on_step(step: int, loss: Tensor) -> None:
-            if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:
-                mean = float(loss if self.world == 1 else self._sum(loss) / self.world)
-                self.results["steps"].append({"step": step, "train_loss": mean})
-                self.say(f"step:{step} train_loss:{mean:.4f} {self.elapsed(clock, step)}")
-            if step == self.options.steps:
-                raise StepsDone
-
-        def validate(step: int) -> bool:
-            self.score(net, f"step:{step}", first_only=True, suffix=self.elapsed(clock, step))
-            return self.results["scores"][-1]["nats_per_token"] <= program.budget.target_loss
-
-        try:
-            steps = train(
-                net,
-                optimizer,
-                stream,
-                program.schedules,
-                clock,
-                self.device,
-                program.average,
-                program.qat,
-                self.rank,
-                self.world,
-                on_step=on_step,
-                validate=validate,
-                validate_every=program.validate_every_steps,
-                sparsity=program.sparsity,
-                say=self.say,
-            )
-        except StepsDone:
-            return net, {}
-        self.train_seconds = clock.read()
-        self.say(f"trained steps:{steps} train_time:{self.train_seconds * 1e3:.0f}ms")
-        weights = net.state_dict()
-        if program.average is not None:
-            averaged = program.average.average(net)
-            kept = averaged if program.sparsity is None else program.sparsity.keep_zeros(net, averaged)
-            weights = {**weights, **kept}
-        return net, weights
-
-    def restored(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """The network with the weights of `--weights`."""
-        seed_everything(self.program.seed)
-        return self.program.model().to(self.device), torch.load(self.options.weights, weights_only=True)
-
-    def _clock(self, stream: TokenStream) -> BudgetClock:
-        budget = self.program.budget
-
-        def share(values: tuple[float, float]) -> tuple[float, float]:
-            tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-            dist.broadcast(tensor, src=0)
-            seconds, pace = tensor.tolist()
-            return seconds, pace
-
-        return BudgetClock(
+        warm_up(net, optimizer, stream, program.warm_up_steps, device, rank, world, program.schedules, program.qat)
+        clock = BudgetClock(
             stream.tokens_per_step,
             max_steps=budget.max_steps,
             max_seconds=float(os.environ.get("MAX_WALLCLOCK_SECONDS", budget.max_seconds)),
             max_tokens=budget.max_tokens,
             reserve_seconds=budget.reserve_seconds,
-            reserve_steps=settling_steps(self.program.average, stream, self.world),
-            synchronise=torch.cuda.synchronize if self.device.type == "cuda" else None,
-            share=share if self.world > 1 else None,
+            reserve_steps=settling_steps(program.average, stream, world),
+            synchronise=torch.cuda.synchronize if device.type == "cuda" else None,
+            share=self._of_rank_0 if world > 1 else None,
             per_rank=budget.per_rank_clock,
         )
+        self.clock = clock
+
+        def elapsed(step: int) -> str:
+            milliseconds = clock.read() * 1e3
+            return f"train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(step, 1):.2f}ms"
+
+        def on_step(step: int, loss: Tensor) -> None:
+            if self.options.steps or step <= FIRST_STEPS_PRINTED or step % program.log_every_steps == 0:
+                mean = float(self._sum(loss) / world)
+                self.results["steps"].append({"step": step, "train_loss": mean})
+                self.say(f"step:{step} train_loss:{mean:.4f} {elapsed(step)}")
+
+        def validate(step: int) -> bool:
+            self.score(net, f"step:{step}", f" {elapsed(step)}")
+            return self.results["scores"][-1]["nats_per_token"] <= budget.target_loss
+
+        steps = train(
+            net,
+            optimizer,
+            stream,
+            program.schedules,
+            clock,
+            device,
+            program.average,
+            program.qat,
+            rank,
+            world,
+            on_step=on_step,
+            validate=validate,
+            validate_every=program.validate_every_steps,
+            sparsity=program.sparsity,
+            say=self.say,
+            last_step=self.options.steps or -1,
+        )
+        self.say(f"trained steps:{steps} {elapsed(steps)}")
+        if program.average is not None and not self.options.steps:
+            averaged = program.average.average(net)
+            kept = averaged if program.sparsity is None else program.sparsity.keep_zeros(net, averaged)
+            net.load_state_dict({**net.state_dict(), **kept})
+        return net
+
+    def _of_rank_0(self, values: Sequence[float]) -> Sequence[float]:
+        """Numbers of the first rank on every rank."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.broadcast(tensor, src=0)
+        return tensor.tolist()
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """Over all ranks."""
+        if self.world > 1:
+            tensor = tensor.to(self.device)
+            dist.all_reduce(tensor)
+        return tensor
 
     # -- exporting ----------------------------------------------------------------------------------------------------
-    def export(self, net: nn.Module, weights: dict[str, Tensor]) -> Path:
-        """Quantise and pack weights; returns the artifact's path."""
-        net.load_state_dict(weights)
-        path = Path(self.options.output)
+    def export(self, net: nn.Module) -> None:
+        """Quantise and pack a network's weights."""
         hessians = self.calibrate(net)
-        state = {name: tensor.detach().cpu() for name, tensor in exported_state(net, weights).items()}
+        weights = exported_state(net, net.state_dict())
+        state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
         quantised = self.program.quant.quantise(state, roles_of(net), hessians, self.rank, self.world)
         if self.rank == 0:
             for note in quantised.notes:
@@ -244,22 +227,16 @@ class ProgramRun:
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
             make_file = artifact_file if self.program.quant.leaves_packings_open() else packed_file
+            path = Path(self.options.output)
             write_whole_file(path, make_file(quantised, self.program.network, identity, self.program.codec)[0])
-            code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
-            artifact_bytes = path.stat().st_size
-            counted = {
-                "artifact_bytes": artifact_bytes,
-                "code_bytes": code_bytes,
-                "total_bytes": artifact_bytes + code_bytes,
-                "limit_bytes": self.program.budget.limit_bytes,
-            }
-            self.results |= counted
+            code = Path(sys.argv[0])
+            code_bytes, artifact_bytes = code.stat().st_size if code.is_file() else 0, path.stat().st_size
+            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes}
             self.say(f"Code size: {code_bytes} bytes")
             self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
             self.say(f"Total submission size {self.program.codec.name}: {artifact_bytes + code_bytes} bytes")
         if self.world > 1:
             dist.barrier()
-        return path
 
     def calibrate(self, net: Any) -> dict[str, Tensor]:
         """Hessians for the quantisers that want them, from the plan's source, on all ranks together."""
@@ -270,107 +247,108 @@ class ProgramRun:
             raise UserError(
                 "the quantisation plan wants Hessians and has no source; type quant/calibration=training_tokens"
             )
-        ledger = CalibrationLedger(self.train_seconds, self.program.budget.max_seconds)
+        ledger = CalibrationLedger(self.clock.read() if self.clock else 0.0, self.program.budget.max_seconds)
         shards = None
         if plan.calibration.reads_training_data:
-            paths, unique_tokens = train_shards(self.folder), self.program.budget.unique_tokens
+            paths, unique_tokens = train_shards(self.options.data), self.program.budget.unique_tokens
             shards = ledger.shards(paths, net.vocab_size, self.tokenizer.bos_id, unique_tokens)
         seq_len = self.program.stream.keywords["seq_len"]
         hessians = plan.calibration.hessians(net, shards, seq_len, self.rank, self.world)
         self.say(ledger.line(len(hessians)))
         return hessians
 
-    def evaluate_artifact(self, path: Path) -> None:
+    def evaluate_artifact(self, path: str) -> None:
         """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
         program = self.program
         header, stored, _ = read_stored(path, only_codec(program.codec), program.quant.stored_kinds())
-        if header["network"] != json.loads(json.dumps(program.network)):
-            raise UserError(f"{path} holds another network than this file builds; use the file exported with it")
-        if header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
-            raise UserError(f"{path} was trained with another tokenizer; type --data or --tokenizer")
-        net = program.model()
+        network = json.loads(json.dumps(program.network))
+        if header["network"] != network or header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
+            raise UserError(
+                f"{path} holds another network than this file builds, or was trained with another tokenizer"
+            )
+        net: Any = program.model()
         load_exported(net, stored.dequantise())
         self.score(net.to(self.device), "artifact")
 
-    def score(self, net: Any, what: str, first_only: bool = False, suffix: str = "") -> None:
-        """Score a network with the program's protocols (or the first) and print one line for each."""
-        program, plan = self.program, self.program.evaluation
-        tokens = Shards(self.val_paths, net.vocab_size).read_all()
-        table = byte_counter(self.tokenizer, self.val_paths)
-        train_seq_len = self.program.stream.keywords["seq_len"]
-        for name, evaluator in list(plan.evaluators(train_seq_len).items())[: 1 if first_only else None]:
-            part = split_part(tokens, evaluator, plan, self.tokenizer.bos_id)
+    def score(self, net: Any, what: str, suffix: str = "") -> None:
+        """Score the artifact with the program's protocols, other weights with the first."""
+        program, plan, tokens, table = self.program, self.program.evaluation, self.val_tokens, self.byte_table
+        device, rank, world = self.device, self.rank, self.world
+        for name, evaluator in plan.evaluators(program.stream.keywords["seq_len"]).items():
             begin = time.perf_counter()
-            ranks = (self.rank, self.world, self._sum if self.world > 1 else None)
+            part = tokens[: targets_to_score(tokens, evaluator, plan, self.tokenizer.bos_id) + 1]
             if is_plain(evaluator, net):
-                score, coverage = score_plainly(
-                    net, part, table, evaluator, self.device, plan.batch_tokens, *ranks, program.compile
+                nats, byte_sum, times_N = score_plainly(
+                    net, part, table, evaluator, device, plan.batch_tokens, rank, world, self._sum, program.compile
                 )
             else:
                 result = evaluate(
                     net,
-                    part.tokens,
+                    part,
                     table,
                     evaluator,
-                    self.device,
+                    device,
                     plan.batch_tokens,
-                    self.rank,
-                    self.world,
-                    sum_over_ranks=self._sum if self.world > 1 else None,
-                    split_targets=part.split_targets,
+                    rank,
+                    world,
+                    sum_over_ranks=self._sum if world > 1 else None,
                     bos_id=self.tokenizer.bos_id,
                     compiled=program.compile,
                     identify=False,
                     clock=None if what == "artifact" else EvaluationClock(),  # only what ships has a limit
                 )
-                score, coverage = result.score, result.coverage
-            seconds, protocol = time.perf_counter() - begin, describe_evaluator(evaluator)
-            nats, bpb = score.nats_per_token, score.bpb
-            found = {"weights": what, "name": name, "protocol": protocol, "nats_per_token": nats, "bpb": bpb}
-            left_over = len(tokens) - 1 - part.split_targets  # behind the last whole window
-            self.results["scores"].append({**found, "coverage": {**coverage.as_dict(), "left_over": left_over}})
-            if what == "artifact":
-                label = f"final_{program.codec.name}_{name}"
-                self.say(f"{label} val_loss:{nats:.4f} val_bpb:{bpb:.4f} eval_time:{seconds * 1e3:.0f}ms")
-                note = f"; {left_over:,} more do not fill a window" if left_over else ""
-                self.say(f"{label}_exact val_loss:{nats:.8f} val_bpb:{bpb:.8f} {coverage}{note}")
-            else:
-                self.say(f"{what} {name} val_loss:{nats:.4f} val_bpb:{bpb:.4f} {suffix}".rstrip())
+                nats, byte_sum, times_N = result.score.nats_sum, result.score.bytes, result.ledger.times_N
+            seconds, split = time.perf_counter() - begin, whole_windows(tokens, evaluator.seq_len)
+            targets, scored, twice = int(times_N.sum()), int((times_N > 0).sum()), int((times_N > 1).sum())
+            loss, bpb = nats / targets, bits_per_byte(nats, byte_sum)
+            self.results["scores"].append(
+                {
+                    "weights": what,
+                    "name": name,
+                    "protocol": describe_evaluator(evaluator),
+                    "nats_per_token": loss,
+                    "bpb": bpb,
+                    "coverage": {"split_targets": split, "scored": scored, "scored_twice": twice},
+                }
+            )
+            label = f"final_{program.codec.name}_{name}" if what == "artifact" else f"{what} {name}"
+            self.say(f"{label} val_loss:{loss:.4f} val_bpb:{bpb:.4f} eval_time:{seconds * 1e3:.0f}ms{suffix}")
+            if what != "artifact":
+                break
+            covered = coverage_text(split, scored, twice)
+            self.say(f"{label}_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f} {covered}")
 
-    def _sum(self, tensor: Tensor) -> Tensor:
-        on_device = tensor.to(self.device)
-        dist.all_reduce(on_device)
-        return on_device
 
-
-def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def read_options(program: Program, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train, pack and score this model, or score an artifact.")
-    parser.add_argument("--data", metavar="FOLDER", help="folder with fineweb_train_*.bin and fineweb_val_*.bin")
-    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer file; default: the one of the data folder")
-    parser.add_argument("--steps", metavar="K", type=int, default=0, help="train K steps of the run, then stop")
+    folder, tokenizer = os.environ.get("DATA_PATH", program.data_folder), os.environ.get("TOKENIZER_PATH")
+    parser.add_argument("--data", default=folder, help="folder with fineweb_train_*.bin and fineweb_val_*.bin")
+    parser.add_argument("--tokenizer", default=tokenizer, help="its tokenizer; default: the one of the folder")
+    parser.add_argument("--steps", type=int, default=0, help="train so many steps of the run, then stop")
     parser.add_argument("--eval-only", metavar="ARTIFACT", help="score this file instead of training")
-    parser.add_argument("--weights", metavar="FILE", help="pack the weights of this file (torch.save) without training")
-    parser.add_argument("--output", metavar="FILE", default="model.golf", help="artifact to write (model.golf)")
+    parser.add_argument("--weights", help="pack the weights of this file (torch.save) instead of training")
+    parser.add_argument("--output", default="model.golf", help="artifact to write")
     parser.add_argument("--json", action="store_true", help="print all results as one last line of JSON")
     return parser.parse_args(arguments)
 
 
 def main(program: Program, arguments: Sequence[str] | None = None) -> int:
     """Run a program from the command line; returns the exit code."""
-    options = read_options(arguments)
+    options = read_options(program, arguments)
     try:
         run = ProgramRun(program, options)
         if options.eval_only:
-            run.evaluate_artifact(Path(options.eval_only))
+            run.evaluate_artifact(options.eval_only)
+        elif options.weights:
+            net = program.model().to(run.device)
+            net.load_state_dict(torch.load(options.weights, weights_only=True))
+            run.export(net)
         else:
-            net, weights = run.restored() if options.weights else run.train()
+            net = run.train()
             if not options.steps:
-                if not options.weights:
-                    net.load_state_dict(weights)
-                    run.score(net, "raw" if program.average is None else "averaged", first_only=True)
-                path = run.export(net, weights)
-                if not options.weights:
-                    run.evaluate_artifact(path)
+                run.score(net, "raw" if program.average is None else "averaged")
+                run.export(net)
+                run.evaluate_artifact(options.output)
         if options.json:
             run.say(json.dumps(run.results))
     except GolfError as error:

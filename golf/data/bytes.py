@@ -8,7 +8,7 @@ Invariant: after the BOS of a document, the bytes of its tokens add up to the UT
 Legend: V vocabulary, N tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +93,24 @@ def byte_table_from_sentencepiece(path: str | Path) -> ByteTable:
 
 def byte_table_from_processor(pieces: Any) -> ByteTable:
     """Byte table of a loaded SentencePieceProcessor."""
-    vocab_size = pieces.vocab_size()
-    base_bytes = np.zeros(vocab_size, dtype=np.int16)
-    leading_space = np.zeros(vocab_size, dtype=bool)
-    boundary = np.zeros(vocab_size, dtype=bool)
-    for token in range(vocab_size):
-        if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
-            boundary[token] = True
-        elif pieces.is_byte(token):
-            base_bytes[token] = 1
-        else:
-            piece = pieces.id_to_piece(token)
-            leading_space[token] = piece.startswith(SPACE_MARK)
-            base_bytes[token] = len(piece.removeprefix(SPACE_MARK).encode("utf-8"))
-    return ByteTable(base_bytes, leading_space, boundary, spelled_space_of(pieces))
+    return replace(byte_table_of_pieces(pieces), spelled_space=spelled_space_of(pieces))
+
+
+def byte_table_of_pieces(pieces: Any) -> ByteTable:
+    """The same where the vocabulary has a piece for the space alone."""
+    worth = [worth_of_piece(pieces, token) for token in range(pieces.vocab_size())]
+    base_bytes, leading_space, boundary = zip(*worth)
+    return ByteTable(np.array(base_bytes, dtype=np.int16), np.array(leading_space), np.array(boundary))
+
+
+def worth_of_piece(pieces: Any, token: int) -> tuple[int, bool, bool]:
+    """What the table says of one id."""
+    if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
+        return 0, False, True
+    if pieces.is_byte(token):
+        return 1, False, False
+    text = pieces.id_to_piece(token)
+    return len(text.removeprefix(SPACE_MARK).encode("utf-8")), text.startswith(SPACE_MARK), False
 
 
 def spelled_space_of(pieces: Any) -> tuple[int, ...]:

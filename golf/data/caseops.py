@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from golf.data.bytes import ByteTable
-from golf.data.tokenizer_kinds import SentencePieceTokenizer
+from golf.data.tokenizer_kinds import SpellingTokenizer
 from golf.errors import UserError
 
 TITLE, ALLCAPS, CAPNEXT, ESCAPE = CASE_OPERATORS = "\ue001\ue002\ue003\ue004"
@@ -114,7 +114,7 @@ def surface_bytes(surfaces: Iterable[str]) -> list[int]:
     return counts
 
 
-class CaseOpsTokenizer(SentencePieceTokenizer):
+class CaseOpsTokenizer(SpellingTokenizer):
     """A SentencePiece model over encoded text; ids 4 to 7 are the operators, each a piece that never merges.
 
     How many bytes a token stands for is not a function of its id alone: a validation split comes with a sidecar.

@@ -3,7 +3,7 @@
 Format: 256 little-endian int32 (20240520, 1, token count n, zeros), then n little-endian uint16; the file has
 exactly 1024 + 2n bytes. Files of a split are read in the order of their names and form one stream of tokens.
 Invariant: a `Shards` object is a pure view: `take` depends on its arguments only, and memory does not grow with
-the number of shards (at most `OPEN_MAPS` are mapped at a time).
+the number of shards (one is mapped at a time, and what its views still hold).
 Legend: N tokens, V vocabulary.
 """
 
@@ -21,46 +21,46 @@ SHARD_VERSION = 1
 SHARD_HEADER_INTS = 256
 SHARD_HEADER_BYTES = 4 * SHARD_HEADER_INTS
 MAX_SHARD_TOKENS = 2**31 - 1
-OPEN_MAPS = 2
 TRAIN_PATTERN = "fineweb_train_*.bin"
 VALIDATION_PATTERN = "fineweb_val_*.bin"
 SIDECAR_PREFIX = "fineweb_val_bytes_"
 
 
 def shard_length(path: str | Path) -> int:
-    """Number of tokens that the header promises; UserError unless the file is a whole, valid shard."""
-    path = Path(path)
+    """Number of tokens of a shard; UserError unless the file is a whole, valid one."""
+    if fault := shard_fault(path):
+        raise UserError(fault)
+    return (os.path.getsize(path) - SHARD_HEADER_BYTES) // 2
+
+
+def shard_fault(path: str | Path) -> str:
+    """What is wrong with a file that should be a shard; "" if nothing is."""
     try:
         with open(path, "rb") as file:
             header = file.read(SHARD_HEADER_BYTES)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        raise UserError(f"shard {path} does not exist; name an existing dataset with data.folder=<folder>") from None
+        return f"shard {path} does not exist; name an existing dataset with data.folder=<folder>"
     except OSError as error:
-        raise UserError(f"shard {path} cannot be read ({error.strerror}); fetch it again or fix its rights") from None
+        return f"shard {path} cannot be read ({error.strerror}); fetch it again or fix its rights"
     if len(header) < SHARD_HEADER_BYTES:
-        raise UserError(
-            f"shard {path} has {size} bytes, less than its {SHARD_HEADER_BYTES}-byte header; fetch it again"
-        )
+        return f"shard {path} has {size} bytes, less than its {SHARD_HEADER_BYTES}-byte header; fetch it again"
     magic, version, count = (int(value) for value in np.frombuffer(header, dtype="<i4", count=3))
     if magic != SHARD_MAGIC:
-        raise UserError(f"{path} is not a token shard: magic {magic}, not {SHARD_MAGIC}; fetch it again or remove it")
+        return f"{path} is not a token shard: magic {magic}, not {SHARD_MAGIC}; fetch it again or remove it"
     if version != SHARD_VERSION:
-        raise UserError(f"shard {path} has version {version}; golf reads version {SHARD_VERSION}; fetch it again")
-    if count < 0 or size != SHARD_HEADER_BYTES + 2 * count:
-        raise UserError(
-            f"shard {path} has {size} bytes, but its header of {count} tokens asks for "
-            f"{SHARD_HEADER_BYTES + 2 * count}; fetch it again"
-        )
-    return count
+        return f"shard {path} has version {version}; golf reads version {SHARD_VERSION}; fetch it again"
+    expected = SHARD_HEADER_BYTES + 2 * count
+    if count < 0 or size != expected:
+        return f"shard {path} has {size} bytes, but its header of {count} tokens asks for {expected}; fetch it again"
+    return ""
 
 
 def read_shard(path: str | Path) -> np.memmap:
     """The tokens [N] of one shard as a read-only uint16 memory map (nothing is loaded yet)."""
-    count = shard_length(path)
-    if count == 0:
+    if shard_length(path) == 0:
         raise UserError(f"shard {path} holds no tokens; fetch it again or remove it")
-    return np.memmap(path, dtype="<u2", mode="r", offset=SHARD_HEADER_BYTES, shape=(count,))
+    return np.memmap(path, dtype="<u2", mode="r", offset=SHARD_HEADER_BYTES)
 
 
 def write_shard(path: str | Path, tokens: np.ndarray | Sequence[int]) -> None:
@@ -108,8 +108,8 @@ class Shards:
         if first_tokens:
             self._shorten(first_tokens)
         self._ends = np.cumsum(self.lengths, dtype=np.int64)
-        self._num_tokens = int(self._ends[-1]) if self.lengths else 0
-        self._maps: tuple[tuple[int, np.ndarray], ...] = ()  # replaced as a whole: safe for a prefetching thread
+        self._num_tokens = sum(self.lengths)
+        self._maps: dict[int, np.ndarray] = {}  # the shard last read; replaced as a whole: safe for other threads
         if self._num_tokens == 0:
             raise UserError("no shard holds a token; name a folder of fineweb_*.bin files with data.folder=<folder>")
 
@@ -129,7 +129,7 @@ class Shards:
         self.paths = self.paths[: len(self.lengths)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": ()}
+        return {**self.__dict__, "_maps": {}}
 
     def take(self, start: int, count: int, wrap: bool = False) -> np.ndarray:
         """Tokens start … start+count−1 as uint16 [count]; with `wrap` the stream repeats for ever.
@@ -138,22 +138,17 @@ class Shards:
         """
         if start < 0 or count < 0 or (not wrap and start + count > self._num_tokens):
             raise UserError(f"tokens {start} to {start + count} are outside the stream of {self._num_tokens} tokens")
-        position = start % self._num_tokens
         pieces: list[np.ndarray] = []
-        while True:
-            index = int(np.searchsorted(self._ends, position, side="right"))
-            shard = self._tokens_of(index)
-            first = position - int(self._ends[index]) + len(shard)
-            piece = shard[first : first + count]
+        while count or not pieces:
+            start %= self._num_tokens
+            index = int(np.searchsorted(self._ends, start, side="right"))
+            length = self.lengths[index]
+            piece = self._map_of(index)[start - self._ends[index] + length : length][:count]
             if self.vocab_size is not None and len(piece):
                 require_vocabulary(piece, self.vocab_size, self.paths[index])
-            count -= len(piece)
-            if count == 0 and not pieces:
-                return piece
             pieces.append(piece)
-            if count == 0:
-                return np.concatenate(pieces)
-            position = (position + len(piece)) % self._num_tokens
+            start, count = start + len(piece), count - len(piece)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def read(self, index: int, start: int, count: int) -> np.ndarray:
         """Tokens start … start+count−1 of shard `index`, uint16 [count], read from the file (nothing stays mapped)."""
@@ -171,13 +166,11 @@ class Shards:
         """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""
         return np.array(self.take(0, self._num_tokens), dtype=np.uint16)
 
-    def _tokens_of(self, index: int) -> np.ndarray:
-        for known, tokens in self._maps:
-            if known == index:
-                return tokens
-        tokens = np.asarray(read_shard(self.paths[index]))[: self.lengths[index]]
-        self._maps = ((index, tokens), *self._maps)[:OPEN_MAPS]
-        return tokens
+    def _map_of(self, index: int) -> np.ndarray:
+        maps = self._maps
+        if index not in maps:
+            maps = self._maps = {index: np.asarray(read_shard(self.paths[index]))}
+        return maps[index]
 
 
 def train_shards(folder: str | Path) -> list[str]:
@@ -195,10 +188,13 @@ def _shards_of_split(folder: Path, pattern: str) -> list[str]:
         there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir() and any(path.glob("*.bin")))
         nearest = f"; beside it there are: {', '.join(there[:8])}" if there else ""
         raise UserError(f"dataset folder {folder} does not exist{nearest}; type data.folder=<folder with {pattern}>")
-    paths = sorted(str(path) for path in folder.glob(pattern) if not path.name.startswith(SIDECAR_PREFIX))
-    if not paths:
+    if not _paths_in(folder, pattern):
         raise UserError(f"no {pattern} in {folder}; type data.folder=<folder in the official layout>")
-    return paths
+    return _paths_in(folder, pattern)
+
+
+def _paths_in(folder: Path, pattern: str) -> list[str]:
+    return sorted(str(path) for path in folder.glob(pattern) if not path.name.startswith(SIDECAR_PREFIX))
 
 
 def require_window(num_tokens: int, seq_len: int) -> None:

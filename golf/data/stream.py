@@ -64,18 +64,15 @@ class TokenStream:
     def micro_steps(self, world: int) -> int:
         """Micro-steps (gradient accumulation) per step on `world` ranks; UserError unless world divides the spans."""
         if world < 1 or self.spans_per_step % world:
-            allowed = [n for n in range(1, self.spans_per_step + 1) if self.spans_per_step % n == 0]
-            raise UserError(
-                f"{world} devices cannot share {self.spans_per_step} spans per step; "
-                f"type hardware.devices= one of {allowed}, or a multiple of {world} for data.spans_per_step"
-            )
+            raise UserError(unequal_shares(self.spans_per_step, world))
         return self.spans_per_step // world
 
     def span_number(self, micro_step: int, rank: int, world: int) -> int:
         """Number, counted over the whole run, of the span that `rank` takes at `micro_step`."""
-        if not 0 <= rank < world or self.spans_per_step % world:
-            self.micro_steps(world)
+        if not 0 <= rank < world:
             raise UserError(f"rank {rank} is outside a world of {world} ranks")
+        if self.spans_per_step % world:
+            raise UserError(unequal_shares(self.spans_per_step, world))
         return micro_step * world + rank
 
     def batch(self, micro_step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -95,6 +92,14 @@ class SequentialStream(TokenStream):
         span = self.shards.take(self.span_number(micro_step, rank, world) * length, length, wrap=True)
         tokens = torch.from_numpy(span.astype(np.int64))
         return Batch(tokens[:-1].view(-1, self.seq_len), tokens[1:].view(-1, self.seq_len))
+
+
+def unequal_shares(spans: int, world: int) -> str:
+    """Why devices cannot share the spans of a step, and what to type."""
+    return (
+        f"{world} devices cannot share {spans} spans per step; type hardware.devices= one of "
+        f"{[n for n in range(1, spans + 1) if spans % n == 0]}, or a multiple of {world} for data.spans_per_step"
+    )
 
 
 def nearest_multiples(value: int, unit: int) -> str:

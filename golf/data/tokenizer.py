@@ -8,11 +8,13 @@ import json
 from pathlib import Path
 
 from golf.data.byte_bpe import TIKTOKEN_SUFFIX, ByteBpeTokenizer
+from golf.data.bytes import spelled_space_of
 from golf.data.caseops import CaseOpsTokenizer, has_case_operators
 from golf.data.tokenizer_kinds import (
     PURE_BYTES,
     PureByteTokenizer,
     SentencePieceTokenizer,
+    SpellingTokenizer,
     SyntheticTokenizer,
     Tokenizer,
     read_tokenizer_file,
@@ -76,8 +78,10 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
     if str(path).endswith(TIKTOKEN_SUFFIX):
         return ByteBpeTokenizer(path)
     if not str(path).endswith(".json"):
-        tokenizer = SentencePieceTokenizer(path)
-        return CaseOpsTokenizer(path) if has_case_operators(tokenizer.pieces) else tokenizer
+        tokenizer = SpellingTokenizer(path)
+        if has_case_operators(tokenizer.pieces):
+            return CaseOpsTokenizer(path)
+        return tokenizer if spelled_space_of(tokenizer.pieces) else SentencePieceTokenizer(path)
     try:
         description = json.loads(read_tokenizer_file(path))
         kind = description.get("kind", description.get("tokenizer_type"))

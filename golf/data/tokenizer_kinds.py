@@ -7,10 +7,11 @@ Pure bytes: ids 0 to 3 are pad, bos, eos, unk; byte b is id 4 + b; vocabulary 26
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from golf.data.bytes import SPACE_MARK, ByteTable, byte_table_from_processor, spelled_space_of, uniform_byte_table
+from golf.data.bytes import SPACE_MARK, ByteTable, byte_table_of_pieces, spelled_space_of, uniform_byte_table
 from golf.errors import UserError
 
 PAD_ID, BOS_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2, 3
@@ -55,17 +56,28 @@ class SentencePieceTokenizer:
             raise UserError(f"{path} is not a SentencePiece model; type tokenizer.path=<file.model>") from None
         self.vocab_size = self.pieces.vocab_size()
         self.bos_id = self.pieces.bos_id()
-        self._spells_space = bool(spelled_space_of(self.pieces))
+        if spelled_space_of(self.pieces) and type(self) is SentencePieceTokenizer:
+            raise UserError(f"{path} has no piece for the space: golf.data.tokenizer.open_tokenizer opens it")
 
     def encode(self, text: str) -> list[int]:
         return self.pieces.encode(text)
 
     def decode(self, ids: list[int]) -> str:
-        text = self.pieces.decode([int(token) for token in ids])
-        return text.replace(SPACE_MARK, " ") if self._spells_space else text
+        return self.pieces.decode([int(token) for token in ids])
 
     def byte_table(self) -> ByteTable:
-        return byte_table_from_processor(self.pieces)
+        return byte_table_of_pieces(self.pieces)
+
+
+class SpellingTokenizer(SentencePieceTokenizer):
+    """A SentencePiece model that may have no piece for the space alone, and then spells it as three byte pieces."""
+
+    def decode(self, ids: list[int]) -> str:
+        text = super().decode(ids)
+        return text.replace(SPACE_MARK, " ") if spelled_space_of(self.pieces) else text
+
+    def byte_table(self) -> ByteTable:
+        return replace(super().byte_table(), spelled_space=spelled_space_of(self.pieces))
 
 
 class PureByteTokenizer:

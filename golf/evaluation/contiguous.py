@@ -38,11 +38,17 @@ class Contiguous:
         self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
-        sizes = (self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
-        return {self.name: Contiguous(self.seq_len or train_seq_len, *sizes)}
+        seq_len = self.seq_len or train_seq_len
+        made = Contiguous(seq_len, self.batch_tokens, self.max_tokens, self.max_documents, self.limit_seconds)
+        return {self.name: made}
 
     def windows(self, num_tokens: int) -> WindowGrid:
         targets = num_tokens - 1
-        return WindowGrid(
-            range(0, targets, self.seq_len), lambda start: Window(start, min(self.seq_len, targets - start), 0)
-        )
+        return WindowGrid(self.places(targets), lambda place: self.window_at(place, targets))
+
+    def places(self, targets: int) -> range:
+        """What `window_at` makes the windows of."""
+        return range(0, targets, self.seq_len)
+
+    def window_at(self, place: int, targets: int) -> Window:
+        return Window(place, min(self.seq_len, targets - place), 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from golf.evaluation.adaptive import Adaptive
 from golf.evaluation.contiguous import Contiguous
-from golf.evaluation.protocol import EvaluationPlan, Evaluator
+from golf.evaluation.protocol import Evaluator
 from golf.evaluation.sliding import Sliding
 
 
@@ -35,15 +35,20 @@ class Ladder:
         head: str = "exact",
         tilt: Any = None,
     ) -> None:
+        self.seq_len, self.stride, self.tail, self.head = seq_len, stride, tail, head
         self.batch_tokens, self.max_tokens, self.limit_seconds = batch_tokens, max_tokens, limit_seconds or 0.0
         self.max_documents = max_documents
-        self.rungs: list[EvaluationPlan] = [
-            Contiguous(seq_len, batch_tokens, max_tokens, 0, limit_seconds),
-            Sliding(seq_len, stride, tail, batch_tokens, max_tokens, 0, head, limit_seconds),
-        ]
+        self.adaptive: Adaptive | None = None
         if ttt:
             sizes = (batch_tokens, max_tokens, limit_seconds, over_limit)
-            self.rungs.append(Adaptive(seq_len, stride, tail, ttt, *sizes, tilt=tilt))
+            self.adaptive = Adaptive(seq_len, stride, tail, ttt, *sizes, tilt=tilt)
+        Sliding(seq_len, stride, tail, head=head)  # refuses what cannot be
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
-        return {name: rung for plan in self.rungs for name, rung in plan.evaluators(train_seq_len).items()}
+        seq_len = self.seq_len or train_seq_len
+        sliding = Sliding(
+            seq_len, self.stride, self.tail, self.batch_tokens, self.max_tokens, 0, self.head, self.limit_seconds
+        )
+        contiguous = Contiguous(seq_len, self.batch_tokens, self.max_tokens, 0, self.limit_seconds)
+        found: dict[str, Evaluator] = {contiguous.name: contiguous, sliding.name: sliding}
+        return found if self.adaptive is None else found | self.adaptive.evaluators(train_seq_len)

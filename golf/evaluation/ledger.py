@@ -57,8 +57,13 @@ class Coverage:
         return {**asdict(self), "never_scored": self.never_scored, "complete": self.complete}
 
     def __str__(self) -> str:
-        part = "" if self.never_scored == 0 else f", PARTIAL ({self.scored / max(self.split_targets, 1):.2%})"
-        return f"scored {self.scored:,} of {self.split_targets:,} targets, {self.scored_twice:,} more than once{part}"
+        return coverage_text(self.split_targets, self.scored, self.scored_twice)
+
+
+def coverage_text(split_targets: int, scored: int, scored_twice: int) -> str:
+    """How much of a split was scored, in words."""
+    part = f", PARTIAL ({scored / split_targets:.2%})" if scored < split_targets else ""
+    return f"scored {scored:,} of {split_targets:,} targets, {scored_twice:,} more than once{part}"
 
 
 class Ledger:

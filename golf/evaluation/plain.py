@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from golf.evaluation.bpb import Score
-from golf.evaluation.ledger import Coverage
-from golf.evaluation.split import SplitPart, bytes_between
-from golf.evaluation.windows import derived_batch_tokens, window_shape
+from golf.evaluation.split import count_target_bytes
+from golf.evaluation.windows import derived_batch_tokens
 
 
 def is_plain(evaluator: Any, model: Any) -> bool:
@@ -27,10 +26,9 @@ def is_plain(evaluator: Any, model: Any) -> bool:
     return not hasattr(evaluator, "run") and hasattr(model, "nll_at")
 
 
-@torch.no_grad()
 def score_plainly(
     model: Any,
-    part: SplitPart,
+    tokens: np.ndarray,
     byte_table: Any,
     evaluator: Any,
     device: Any = "cpu",
@@ -39,37 +37,46 @@ def score_plainly(
     world: int = 1,
     sum_over_ranks: Callable[[Tensor], Tensor] | None = None,
     compiled: bool = False,
-) -> tuple[Score, Coverage]:
+) -> tuple[float, int, np.ndarray]:
     """Score the windows of a protocol; arguments as for `evaluate`, of which this is the plain half.
 
     compiled: compile the network for shapes of more than one batch, which are padded with their last window.
+
+    Returns:
+        Nats and bytes of everything scored, and how often each target was.
     """
-    tokens = part.tokens
-    batch_tokens = batch_tokens or derived_batch_tokens(device, model.vocab_size)
+    most_tokens = batch_tokens or derived_batch_tokens(device, model.vocab_size)
     whole, training = getattr(evaluator, "whole", False), model.training
     model.eval()
     losses = torch.compile(model.nll_at, dynamic=False) if compiled else model.nll_at
     nats, times_N = 0.0, np.zeros(len(tokens) - 1, dtype=np.int32)
-    for (length, scored), group in groupby(evaluator.windows(len(tokens)), window_shape):
-        windows, rows, first = list(group), max(batch_tokens // length, 1), length - scored
-        padded = compiled and len(windows) > rows
+    for (length, first), group in groupby(windows_of(evaluator, len(tokens) - 1), itemgetter(1, 2)):
+        starts, rows = [window.start for window in group], max(most_tokens // length, 1)
+        for start in starts:
+            times_N[start + first : start + length] += 1
+        padded = compiled and len(starts) > rows
         run = losses if padded else model.nll_at
-        for begin in range(rank * rows, len(windows), world * rows):
-            starts = [window.start for window in windows[begin : begin + rows]]
-            padding = starts[-1:] * (rows - len(starts)) if padded else []
-            ids_BT = tokens[np.array(starts + padding)[:, None] + np.arange(length + 1)].astype(np.int64)
-            read_BT = torch.from_numpy(ids_BT).to(device)
+        for begin in range(rank * rows, len(starts), world * rows):
+            own = starts[begin : begin + rows]
+            read = own + own[-1:] * (rows - len(own)) if padded else own
+            ids_BT = tokens[np.array(read)[:, None] + np.arange(length + 1)].astype(np.int64)
+            ids_BT = torch.from_numpy(ids_BT).to(device)
             positions_BS = None
-            if first and not whole:
-                positions_BS = torch.arange(first, length, device=device).expand(len(read_BT), -1)
-            nll_BS = run(read_BT[:, :-1], read_BT[:, 1:], positions_BS)
-            nats += float(nll_BS[: len(starts)].to("cpu", torch.float64).sum())
-            for start in starts:
-                times_N[start + first : start + length] += 1
+            if not whole and first:
+                positions_BS = torch.arange(first, length, device=device).expand(len(read), -1)
+            with torch.no_grad():
+                nll_BS = run(ids_BT[:, :-1], ids_BT[:, 1:], positions_BS)
+            nats += float(nll_BS[: len(own)].to("cpu", torch.float64).sum())
     model.train(training)
     if sum_over_ranks is not None:
         nats = float(sum_over_ranks(torch.tensor(nats, dtype=torch.float64)))
-        times_N = sum_over_ranks(torch.from_numpy(times_N)).cpu().numpy()
-    bytes_N = bytes_between(tokens, byte_table, 0, len(times_N))
-    score = Score(nats, int(times_N.sum()), int((bytes_N * times_N).sum()))
-    return score, Coverage(part.split_targets, int((times_N > 0).sum()), int((times_N > 1).sum()))
+    at_once = hasattr(byte_table, "count_stream")
+    bytes_N = byte_table.count_stream(tokens) if at_once else count_target_bytes(tokens, byte_table)
+    return nats, int((bytes_N * times_N).sum()), times_N
+
+
+def windows_of(evaluator: Any, targets: int) -> Any:
+    """All windows at once, where the protocol can make each of them."""
+    if not hasattr(evaluator, "window_at"):
+        return evaluator.windows(targets + 1)
+    return [evaluator.window_at(place, targets) for place in evaluator.places(targets)]

@@ -23,13 +23,6 @@ from golf.evaluation.windows import Window, WindowGrid
 
 SLIDING_TAILS = ("exact", "rescored", "rescored_whole", "dropped")
 SLIDING_HEADS = ("exact", "last_stride", "gap")
-PUBLISHED = {
-    "rescored": "as published: the last {stride} targets are scored about {times} times",
-    "rescored_whole": "as published: the last targets are scored up to {times} times",
-    "dropped": "as published: the end of the split is not scored",
-    "last_stride": "as published: the first {skipped} targets are not scored",
-    "gap": "as published: {gap} targets behind the first window are not scored",
-}
 
 
 class Sliding:
@@ -63,39 +56,74 @@ class Sliding:
         self.tail, self.head = tail, head
         self.batch_tokens = batch_tokens
         self.max_tokens, self.max_documents, self.limit_seconds = max_tokens, max_documents, limit_seconds or 0.0
-        self.name = "_".join(["sliding", *(part for part in (tail, head) if part != "exact")])
+        self.name = f"sliding{variant(tail)}{variant(head)}"
         self.rescoring = "count" if tail.startswith("rescored") else "forbid"
         self.interleaved = tail == "dropped"
 
     def evaluators(self, train_seq_len: int) -> dict[str, Evaluator]:
-        seq_len = self.seq_len or train_seq_len
-        sizes = (self.batch_tokens, self.max_tokens, self.max_documents)
-        return {self.name: Sliding(seq_len, self.stride, self.tail, *sizes, self.head, self.limit_seconds)}
+        made = Sliding(
+            self.seq_len or train_seq_len,
+            self.stride,
+            self.tail,
+            self.batch_tokens,
+            self.max_tokens,
+            self.max_documents,
+            self.head,
+            self.limit_seconds,
+        )
+        return {self.name: made}
 
     @property
     def as_published(self) -> str:
         """What the published scripts do other than to score every target once; "" for the exact windows."""
-        times, skipped = -(-self.seq_len // self.stride), self.seq_len - self.stride
-        gap = skipped - self.stride
-        notes = [PUBLISHED[part] for part in (self.tail, self.head) if part != "exact"]
-        return "; ".join(notes).format(stride=self.stride, times=times, skipped=skipped, gap=max(gap, 0))
+        tail, head = self._tail_as_published(), self._head_as_published()
+        if not head:
+            return tail
+        return f"{tail}; {head}" if tail else head
+
+    def _tail_as_published(self) -> str:
+        times = -(-self.seq_len // self.stride)
+        if self.tail == "rescored":
+            return f"as published: the last {self.stride} targets are scored about {times} times"
+        if self.tail == "rescored_whole":
+            return f"as published: the last targets are scored up to {times} times"
+        return "as published: the end of the split is not scored" if self.tail == "dropped" else ""
+
+    def _head_as_published(self) -> str:
+        skipped = self.seq_len - self.stride
+        if self.head == "last_stride":
+            return f"as published: the first {skipped} targets are not scored"
+        behind = f"as published: {max(skipped - self.stride, 0)} targets behind the first window are not scored"
+        return behind if self.head == "gap" else ""
 
     def windows(self, num_tokens: int) -> WindowGrid:
-        targets, length, stride = num_tokens - 1, self.seq_len, self.stride
+        targets = num_tokens - 1
+        return WindowGrid(self.places(targets), lambda place: self.window_at(place, targets))
+
+    def places(self, targets: int) -> range:
+        """What `window_at` makes the windows of: where they start, but for a gap behind the first one."""
         if self.tail == "exact":
-            end = max(targets - (length - stride), 1)
+            end = max(targets - (self.seq_len - self.stride), 1)
         elif self.tail == "rescored":
             end = targets
         elif self.tail == "rescored_whole":
-            end = max(targets - stride + 1, 1)
+            end = max(targets - self.stride + 1, 1)
         else:
-            end = targets - length
-        gap = max(length - 2 * stride, 0) if self.head == "gap" else 0
-        return WindowGrid(range(0, end - gap, stride), lambda at: self._window_at(at + gap if at else 0, targets))
+            end = targets - self.seq_len
+        return range(0, end - self._gap() if self.head == "gap" else end, self.stride)
 
-    def _window_at(self, start: int, targets: int) -> Window:
+    def window_at(self, place: int, targets: int) -> Window:
+        start = place + self._gap() if place and self.head == "gap" else place
         length = min(self.seq_len, targets - start)
         if start == 0 and self.head != "last_stride":
             return Window(start, length, 0)
         whole = length if self.tail.startswith("rescored") else self.seq_len
         return Window(start, length, max(whole - self.stride, 0))
+
+    def _gap(self) -> int:
+        return max(self.seq_len - 2 * self.stride, 0)
+
+
+def variant(part: str) -> str:
+    """How a published tail or head is named."""
+    return "" if part == "exact" else f"_{part}"

@@ -29,7 +29,14 @@ def split_part(tokens: np.ndarray, evaluator: Any, plan: Any, bos_id: int | None
     Raises:
         UserError: not even one window fits, or documents cannot be told apart.
     """
-    whole = len(validation_tokens(tokens, evaluator.seq_len)) - 1
+    return SplitPart(
+        tokens[: targets_to_score(tokens, evaluator, plan, bos_id) + 1], whole_windows(tokens, evaluator.seq_len)
+    )
+
+
+def targets_to_score(tokens: np.ndarray, evaluator: Any, plan: Any, bos_id: int | None = None) -> int:
+    """How many targets a plan asks for; raises as `split_part`."""
+    whole = whole_windows(tokens, evaluator.seq_len)
     documents = getattr(plan, "max_documents", 0)
     if documents:
         end = end_of_documents(tokens, documents, bos_id)
@@ -39,9 +46,9 @@ def split_part(tokens: np.ndarray, evaluator: Any, plan: Any, bos_id: int | None
                     f"eval.max_documents={documents} and eval.max_tokens={plan.max_tokens} cut the same split: "
                     "type one of them as 0"
                 )
-            validation_tokens(tokens[: end + 1], evaluator.seq_len)  # raises where no window fits
-            return SplitPart(tokens[: end + 1], whole)
-    return SplitPart(validation_tokens(tokens, evaluator.seq_len, plan.max_tokens), whole)
+            whole_windows(tokens[: end + 1], evaluator.seq_len)  # raises where no window fits
+            return end
+    return whole_windows(tokens, evaluator.seq_len, plan.max_tokens)
 
 
 def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> np.ndarray:
@@ -49,6 +56,11 @@ def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> 
 
     Raises UserError where not even one window fits.
     """
+    return tokens[: whole_windows(tokens, seq_len, max_tokens) + 1]
+
+
+def whole_windows(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> int:
+    """Targets of the windows that fit; raises as `validation_tokens`."""
     targets = len(tokens) - 1
     if targets < seq_len:
         raise UserError(
@@ -61,7 +73,7 @@ def validation_tokens(tokens: np.ndarray, seq_len: int, max_tokens: int = 0) -> 
             f"allowed is 0 (whole split) or at least {seq_len}; type eval.max_tokens={seq_len}"
         )
     limit = min(targets, max_tokens) if max_tokens else targets
-    return tokens[: limit // seq_len * seq_len + 1]
+    return limit // seq_len * seq_len
 
 
 def end_of_documents(tokens: np.ndarray, documents: int, bos_id: int | None) -> int:

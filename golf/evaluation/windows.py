@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 
 # Logits held at once where batch_tokens is 0: 64 MB of float32 on a CPU (larger batches are slower there), else 512 MB.
-CPU_LOGITS, ACCELERATOR_LOGITS, MAX_BATCH_TOKENS = 1 << 24, 1 << 27, 65_536
+CPU_LOGITS = 16_777_216
+ACCELERATOR_LOGITS = 134_217_728
+MAX_BATCH_TOKENS = 65_536
 SHORTEST_ROW = 16
 
 

@@ -37,7 +37,12 @@ def load_exported(net: Any, state: dict[str, Tensor]) -> None:
     Raises:
         VerificationFailed: another tensor is missing, or one is left over.
     """
-    found = net.load_state_dict(state, strict=False)
-    wrong = sorted(set(found.missing_keys) - set(train_only_names(net))) + list(found.unexpected_keys)
-    if wrong:
-        raise VerificationFailed(f"the artifact does not fit its network: {', '.join(wrong[:3])}; export it again")
+    if misfits := misfitting_names(net, state):
+        raise VerificationFailed(f"the artifact does not fit its network: {', '.join(misfits[:3])}; export it again")
+    net.load_state_dict(state, strict=False)
+
+
+def misfitting_names(net: Any, state: dict[str, Tensor]) -> list[str]:
+    """Tensors of a network that are missing from what was exported, and others that it does not have."""
+    wanted = net.state_dict()
+    return [*sorted(wanted.keys() - state.keys() - set(train_only_names(net))), *sorted(state.keys() - wanted.keys())]

@@ -20,35 +20,46 @@ def world_size() -> int:
 
 
 class FlyingMeans:
-    """Means over ranks on their way: large tensors by themselves, in place; small ones in one flat message per dtype.
-
-    `land` waits and leaves the means in the tensors. A message of its own spares a large tensor two copies; what is
-    small costs a message's latency more than its bytes (records from 10 April 2026 divide at the same size).
-    """
+    """Means over ranks on their way; `land` waits and leaves them in the tensors."""
 
     def __init__(self, tensors: Sequence[Tensor], world: int):
         self.world = world
-        alone = [t for t in tensors if t.numel() > LARGE and t.is_contiguous()]
-        self.messages: list[tuple[Tensor, list[Tensor]]] = [(t, [t]) for t in sorted(alone, key=lambda t: -t.numel())]
-        taken = {id(t) for t in alone}
-        small = [t for t in tensors if id(t) not in taken]
-        for dtype in dict.fromkeys(t.dtype for t in small):
-            chosen = [t for t in small if t.dtype == dtype]
-            self.messages.append((torch.cat([t.flatten() for t in chosen]), chosen))
-        self.works: list[Any] = [dist.all_reduce(message, async_op=True) for message, _ in self.messages]
+        self.works, self.messages = sent(tensors)
 
     def land(self) -> None:
-        for work, (message, chosen) in zip(self.works, self.messages):
-            work.wait()
-            message.div_(self.world)
-            if message is not chosen[0]:
-                means = message.split([t.numel() for t in chosen])
-                torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
+        landed(self.works, self.messages, self.world)
 
 
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
     """Replace every tensor by its mean over ranks."""
-    FlyingMeans(tensors, world).land()
+    works, messages = sent(tensors)
+    landed(works, messages, world)
+
+
+def sent(tensors: Sequence[Tensor]) -> tuple[list[Any], list[tuple[Tensor, list[Tensor]]]]:
+    """Sums over ranks on their way: what to wait for, and each message with the tensors it is for.
+
+    Large tensors travel by themselves, in place; small ones in one flat message per dtype. A message of its own spares
+    a large tensor two copies; what is small costs a message's latency more than its bytes (records from 10 April 2026
+    divide at the same size).
+    """
+    large = [t for t in tensors if t.numel() > LARGE and t.is_contiguous()]
+    small = [t for t in tensors if not (t.numel() > LARGE and t.is_contiguous())]
+    messages = [(t, [t]) for t in sorted(large, key=lambda t: -t.numel())]
+    for dtype in dict.fromkeys(t.dtype for t in small):
+        chosen = [t for t in small if t.dtype == dtype]
+        messages.append((torch.cat([t.flatten() for t in chosen]), chosen))
+    return [dist.all_reduce(message, async_op=True) for message, _ in messages], messages
+
+
+def landed(works: list[Any], messages: list[tuple[Tensor, list[Tensor]]], world: int) -> None:
+    """Wait for sums, and leave the means in their tensors."""
+    for work, (message, chosen) in zip(works, messages):
+        work.wait()
+        message.div_(world)
+        if message is not chosen[0]:
+            means = message.split([t.numel() for t in chosen])
+            torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
 
 
 class ScatteredSum:

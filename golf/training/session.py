@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golf.clock import BudgetClock
+from golf.clock import InterruptibleClock
 from golf.config.build import build
 from golf.data.dataset import check_prepared
 from golf.data.stream import TokenStream
@@ -48,7 +48,7 @@ class Session:
     net: Any
     stream: TokenStream
     schedules: Any
-    clock: BudgetClock
+    clock: InterruptibleClock
     average: Any
     qat: Any
     sparsity: Any
@@ -134,7 +134,7 @@ def open_session(
         stream = _Repeating(stream, config["trainer"]["overfit_batches"], world)
     synchronise = torch.cuda.synchronize if device.type == "cuda" else None
     average = build_optional(config["average"])
-    clock = BudgetClock(
+    clock = InterruptibleClock(
         stream.tokens_per_step,
         max_steps=1 if config["trainer"]["fast_dev_run"] else budget.max_steps,
         max_seconds=budget.max_seconds,

@@ -6,7 +6,7 @@
    own function, so that both paths have the same bits.
 2. With several ranks Lightning's training loop broadcasts a "was there a SIGTERM" tensor and reads it before every
    batch, and its signal handler broadcasts another, wherever the rank happens to be. Here the request to stop travels
-   with the budget clock's rare sync points instead (see `BudgetClock.interrupt`).
+   with the budget clock's rare sync points instead (see `InterruptibleClock`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf.clock import BudgetClock
+from golf.clock import BudgetClock, InterruptibleClock
 
 
 class FakeTime:
@@ -32,7 +32,7 @@ def run(clock, time, step_seconds, step=0):
 
 
 def build_clock(time, **limits):
-    return BudgetClock(tokens_per_step=100, now=time, **limits)
+    return InterruptibleClock(tokens_per_step=100, now=time, **limits)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_per_rank_clock_follows_its_own_reading_and_stops_with_the_others():
         8, max_seconds=100.0, share=lambda values: (values[0] - 2.0, values[1]), per_rank=True, now=lambda: next(times)
     )
     own.start()
-    shared_seconds, own_seconds = own._progress_at(0).seconds, own.progress(0).seconds
-    assert own_seconds - own._progress_at(0).seconds == pytest.approx(2.0)
+    shared_seconds, own_seconds = own.local_progress(0).seconds, own.progress(0).seconds
+    assert own_seconds - own.local_progress(0).seconds == pytest.approx(2.0)
     assert own.should_stop(0) is False
     assert shared_seconds <= own_seconds

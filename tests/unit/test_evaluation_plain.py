@@ -10,8 +10,10 @@ from golf.config.build import build
 from golf.config.compose import compose
 from golf.data.bytes import uniform_byte_table
 from golf.evaluation.adaptive import Adaptive
+from golf.evaluation.bpb import Score
 from golf.evaluation.contiguous import Contiguous
 from golf.evaluation.ladder import Ladder
+from golf.evaluation.ledger import Coverage
 from golf.evaluation.packed import Packed
 from golf.evaluation.plain import is_plain, score_plainly
 from golf.evaluation.protocol import evaluate
@@ -48,10 +50,19 @@ def in_parts(net, part, evaluator, world, **options):
     sent = []
     for rank in range(world):
         mine = []
-        score_plainly(net, part, TABLE, evaluator, rank=rank, world=world, sum_over_ranks=noting(mine), **options)
+        score_plainly(
+            net, part.tokens, TABLE, evaluator, rank=rank, world=world, sum_over_ranks=noting(mine), **options
+        )
         sent.append(mine)
     sums = iter([sum(values) for values in zip(*sent)])
-    return score_plainly(net, part, TABLE, evaluator, world=world, sum_over_ranks=lambda _: next(sums), **options)
+    return in_words(part, evaluator, net, world=world, sum_over_ranks=lambda _: next(sums), **options)
+
+
+def in_words(part, evaluator, net, table=None, **options):
+    """The sums of the plain loop as `evaluate` tells them."""
+    nats, byte_sum, times_N = score_plainly(net, part.tokens, table or TABLE, evaluator, **options)
+    coverage = Coverage(part.split_targets, int((times_N > 0).sum()), int((times_N > 1).sum()))
+    return Score(nats, int(times_N.sum()), byte_sum), coverage
 
 
 def noting(mine):
@@ -92,8 +103,8 @@ def test_compiled_batches_are_padded_and_score_the_same(net, tokens, monkeypatch
     monkeypatch.setattr(torch, "compile", compile_by_counting)
     evaluator = Sliding(LENGTH, STRIDE)
     part = split_part(tokens, evaluator, evaluator)
-    score, _ = score_plainly(net, part, TABLE, evaluator, batch_tokens=64, compiled=True)
-    plain, _ = score_plainly(net, part, TABLE, evaluator, batch_tokens=64)
+    score, _ = in_words(part, evaluator, net, batch_tokens=64, compiled=True)
+    plain, _ = in_words(part, evaluator, net, batch_tokens=64)
     assert set(shapes) == {(4, LENGTH)}
     assert len(shapes) > 10
     assert score.bpb == pytest.approx(plain.bpb, rel=1e-7)  # another shape of the last batch
@@ -108,6 +119,6 @@ def test_protocols_that_go_their_own_way_are_not_plain(net):
 
 def test_targets_without_bytes_have_no_score(net, tokens):
     part = split_part(tokens, Contiguous(LENGTH), Contiguous(LENGTH))
-    score, coverage = score_plainly(net, part, uniform_byte_table(VOCAB, 0), Contiguous(LENGTH))
+    score, coverage = in_words(part, Contiguous(LENGTH), net, uniform_byte_table(VOCAB, 0))
     assert math.isnan(score.bpb)
     assert coverage.scored == score.targets > 0
