@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from golf.clock import Budget, BudgetClock
 from golf.codec.artifact import artifact_file, packed_file, read_stored
-from golf.codec.container import only_codec
-from golf.codec.files import write_whole_file
+from golf.codec.files import read_whole_file
 from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
 from golf.data.sidecar import byte_counter
@@ -244,7 +243,9 @@ class ProgramRun:
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
             make_file = artifact_file if self.program.quant.leaves_packings_open() else packed_file
-            write_whole_file(path, make_file(quantised, self.program.network, identity, self.program.codec)[0])
+            blob, _ = make_file(quantised, self.program.network, identity, self.program.codec)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blob)
             code_bytes = len(Path(sys.argv[0]).read_bytes()) if Path(sys.argv[0]).is_file() else 0
             artifact_bytes = path.stat().st_size
             counted = {
@@ -283,13 +284,13 @@ class ProgramRun:
     def evaluate_artifact(self, path: Path) -> None:
         """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
         program = self.program
-        header, stored, _ = read_stored(path, only_codec(program.codec), program.quant.stored_kinds())
+        header, stored = read_stored(read_whole_file(path), program.codec, program.quant.stored_kinds(), str(path))
         if header["network"] != json.loads(json.dumps(program.network)):
             raise UserError(f"{path} holds another network than this file builds; use the file exported with it")
         if header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
             raise UserError(f"{path} was trained with another tokenizer; type --data or --tokenizer")
         net = program.model()
-        load_exported(net, stored.dequantise())
+        load_exported(net, {name: tensor.dequantise() for name, tensor in stored.items()})
         self.score(net.to(self.device), "artifact")
 
     def score(self, net: Any, what: str, first_only: bool = False, suffix: str = "") -> None:

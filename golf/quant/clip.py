@@ -12,17 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from golf.codec.layout import STORED_DTYPES, dtype_name
 from golf.errors import UserError
 from golf.quant.formats import QuantFormat, floor_rows
-from golf.quant.rtn import (
-    FLOAT_DTYPES,
-    QuantisedTensor,
-    clip_of_cells,
-    codes_of_cells,
-    float_dtype_name,
-    quantise_rows,
-    scales_of_cells,
-)
+from golf.quant.rtn import QuantisedTensor, clip_of_cells, codes_of_cells, quantise_rows, scales_of_cells
 
 CLIP_CANDIDATES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 CLIP_SEARCH_SCOPES = ("matrix", "row")
@@ -55,8 +48,8 @@ class ClipSearch:
         else:
             chosen = errors.argmin(dim=0)
         picked = torch.gather(codes, 0, chosen[None, ..., None].expand(1, *values.shape))[0]
-        stored = torch.gather(scales, 0, chosen[None])[0].to(FLOAT_DTYPES[self.format.scale_dtype])
-        return QuantisedTensor(picked.to(torch.int8), stored, self.format, float_dtype_name(weight.dtype))
+        stored = torch.gather(scales, 0, chosen[None])[0].to(STORED_DTYPES[self.format.scale_dtype])
+        return QuantisedTensor(picked.to(torch.int8), stored, self.format, dtype_name(weight.dtype))
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         return self.format.payload_bytes(shape)

@@ -15,21 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
 from golf.errors import UserError
 from golf.quant.floats import round_to_float
 from golf.quant.formats import QuantFormat
-
-FLOAT_DTYPES = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
-
-
-def float_dtype_name(dtype: torch.dtype) -> str:
-    """`torch.bfloat16` → "bfloat16"."""
-    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -76,10 +65,10 @@ class QuantisedTensor:
         cells = cells_of(codes.float(), self.format)
         if scales.ndim == 0 or scales.shape == cells.shape[:-1]:
             values = decode_cells(cells, scales[..., None], self.format)
-            return cells_to_shape(values, shape, self.format).to(FLOAT_DTYPES[self.original_dtype])
+            return cells_to_shape(values, shape, self.format).to(STORED_DTYPES[self.original_dtype])
         # One scale for each entry of the first axis, as artifacts of other programs may have it.
         scales = scales.reshape(*scales.shape, *[1] * (len(shape) - scales.ndim))
-        return (codes.float() * scales).to(FLOAT_DTYPES[self.original_dtype])
+        return (codes.float() * scales).to(STORED_DTYPES[self.original_dtype])
 
 
 class KnownFormats:
@@ -194,7 +183,7 @@ def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
     Raises:
         UserError: a value that is not finite, or a scale that overflows its stored type.
     """
-    original = float_dtype_name(weight.dtype)
+    original = dtype_name(weight.dtype)
     if original not in FLOAT_DTYPES:
         raise UserError(f"cannot quantise a tensor of dtype {original}: only floating-point weights have scales")
     values = weight.detach().float().contiguous()
@@ -205,7 +194,7 @@ def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
     cells = cells_of(values, fmt)
     clip = clip_of_cells(cells, fmt)
     scale, exact_stored = scales_of_cells(clip, rows, fmt)
-    stored = exact_stored.to(FLOAT_DTYPES[fmt.scale_dtype if rows else fmt.tensor_scale_dtype])
+    stored = exact_stored.to(STORED_DTYPES[fmt.scale_dtype if rows else fmt.tensor_scale_dtype])
     if not torch.isfinite(stored).all():
         raise UserError(
             f"a weight of magnitude {float(clip.max()):.4g} overflows its {stored.dtype} scale: route to float32"
