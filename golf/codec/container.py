@@ -74,9 +74,10 @@ def container_bytes(
     except (TypeError, ValueError) as error:
         raise UserError(f"the network's config must be plain data (str, number, bool, list, dict): {error}") from error
     header, name = codec.encode(raw), codec.name.encode()
-    start = CONTAINER_MAGIC + struct.pack("<HB", version, len(name)) + name + struct.pack("<II", len(header), len(raw))
-    checksum = zlib.crc32(start + header)
-    return b"".join([start, struct.pack("<I", checksum), header, *stored]), full
+    sizes = len(header), len(raw)
+    start = struct.pack(f"<4sHB{len(name)}sII", CONTAINER_MAGIC, version, len(name), name, *sizes)
+    checksum = struct.pack("<I", zlib.crc32(start + header))
+    return b"".join([start, checksum, header, *stored]), full
 
 
 def codec_name(blob: bytes, where: str) -> str:

@@ -20,7 +20,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 STORED_DTYPES = {
-    dtype_name(dtype): dtype
+    str(dtype).removeprefix("torch."): dtype
     for dtype in (
         *(torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
         *(torch.float16, torch.bfloat16, torch.float32, torch.float64),

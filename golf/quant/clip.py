@@ -28,7 +28,11 @@ class ClipSearch:
         if per not in CLIP_SEARCH_SCOPES:
             raise UserError(f"per={per} is not known: type per=matrix or per=row")
         self.format, self.per = floor_rows(bits, symmetric=True), per
-        self.only_format = self.format
+
+    @property
+    def only_format(self) -> QuantFormat:
+        """What its tensors are in."""
+        return self.format
 
     def candidates(self) -> list[QuantFormat]:
         """The formats that are tried, in order."""

@@ -305,7 +305,7 @@ def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: A
     """Apply one treatment to one tensor; the result is on the CPU and shares no memory with it."""
     if isinstance(treatment, str):
         kept = kept_dtype(name, tensor.dtype, treatment)
-        values = tensor.to(kept).cpu().clone(memory_format=torch.contiguous_format)
+        values = tensor.to(kept).cpu().contiguous().clone()
         if kept.is_floating_point and not torch.isfinite(values).all():
             raise UserError(
                 f"tensor '{name}' has a magnitude of {float(tensor.abs().max()):.4g}, too large for {treatment}: "

@@ -144,11 +144,6 @@ def clip_of_cells(cells: Tensor, fmt: QuantFormat) -> Tensor:
     return clip.clamp_min(fmt.clip_floor) if fmt.clip_floor else clip
 
 
-def at_least(values: Tensor, floor: float) -> Tensor:
-    """`values`, none of which is negative, with a floor."""
-    return values.clamp_min(floor) if floor else values
-
-
 def scales_of_cells(
     clip: Tensor, rows: bool, fmt: QuantFormat, rounded: Callable[[Tensor, str], Tensor] = cast_to_float
 ) -> tuple[Tensor, Tensor]:
@@ -159,11 +154,14 @@ def scales_of_cells(
     if fmt.granularity == "none":
         return torch.ones_like(clip), torch.ones_like(clip)
     if rows:
-        exact = at_least(clip / fmt.divisor, fmt.scale_floor)
-        stored = at_least(rounded(exact, fmt.scale_dtype), fmt.stored_floor)
+        exact = (clip / fmt.divisor).clamp_min(fmt.scale_floor)
+        stored = rounded(exact, fmt.scale_dtype)
+        if fmt.stored_floor:
+            stored = stored.clamp_min(fmt.stored_floor)
     else:
         exact = torch.where(clip > 0, clip / fmt.divisor, fmt.tensor_scale_of_zeros)
-        exact = at_least(exact, fmt.tensor_scale_floor)
+        if fmt.tensor_scale_floor:
+            exact = exact.clamp_min(fmt.tensor_scale_floor)
         stored = rounded(exact, fmt.tensor_scale_dtype)
     return (stored if fmt.self_consistent else exact), stored
 
@@ -223,8 +221,8 @@ def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
         raise UserError(
             f"a weight of magnitude {float(clip.max()):.4g} overflows its {stored.dtype} scale: route to float32"
         )
-    codes = codes_of_cells(limited_cells(cells, clip[..., None], fmt), scale[..., None], fmt)
-    codes = cells_to_shape(codes, values.shape, fmt)
+    code_cells = codes_of_cells(limited_cells(cells, clip[..., None], fmt), scale[..., None], fmt)
+    codes = cells_to_shape(code_cells, values.shape, fmt)
     if fmt.number == "integer":
         return QuantisedTensor(codes.to(torch.int8), stored, fmt, original)
     bits = codes.to(torch.float8_e4m3fn).reshape(prod(values.shape)).view(torch.int8).reshape(values.shape)
