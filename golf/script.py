@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from golf.clock import Budget, BudgetClock
 from golf.codec.artifact import artifact_file, packed_file, read_stored
-from golf.codec.container import only_codec
-from golf.codec.files import write_whole_file
+from golf.codec.files import read_whole_file
 from golf.codec.protocol import Codec
 from golf.data.shards import Shards, train_shards, validation_shards
 from golf.data.sidecar import byte_counter
@@ -227,10 +226,11 @@ class ProgramRun:
             tokenizer = self.tokenizer
             identity = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
             make_file = artifact_file if self.program.quant.leaves_packings_open() else packed_file
+            blob, _ = make_file(quantised, self.program.network, identity, self.program.codec)
             path = Path(self.options.output)
-            write_whole_file(path, make_file(quantised, self.program.network, identity, self.program.codec)[0])
-            code = Path(sys.argv[0])
-            code_bytes, artifact_bytes = code.stat().st_size if code.is_file() else 0, path.stat().st_size
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blob)
+            code_bytes, artifact_bytes = Path(sys.argv[0]).stat().st_size, path.stat().st_size
             self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes}
             self.say(f"Code size: {code_bytes} bytes")
             self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
@@ -260,14 +260,14 @@ class ProgramRun:
     def evaluate_artifact(self, path: str) -> None:
         """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
         program = self.program
-        header, stored, _ = read_stored(path, only_codec(program.codec), program.quant.stored_kinds())
+        header, stored = read_stored(read_whole_file(path), program.codec, program.quant.stored_kinds(), path)
         network = json.loads(json.dumps(program.network))
         if header["network"] != network or header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
             raise UserError(
                 f"{path} holds another network than this file builds, or was trained with another tokenizer"
             )
         net: Any = program.model()
-        load_exported(net, stored.dequantise())
+        load_exported(net, {name: tensor.dequantise() for name, tensor in stored.items()})
         self.score(net.to(self.device), "artifact")
 
     def score(self, net: Any, what: str, suffix: str = "") -> None:

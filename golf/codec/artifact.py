@@ -15,22 +15,27 @@ from zlib import crc32
 from torch import Tensor
 
 from golf.codec.container import (
+    READ_ERRORS,
+    codec_name,
     container_bytes,
+    header_of,
+    named_error,
     only_codec,
     read_guarded,
     read_header,
     read_sections,
     refuse_artifact,
+    require_sections,
     section_bytes,
-    section_entries,
     write_container,
 )
 from golf.codec.files import read_whole_file, write_whole_file
 from golf.codec.layout import STORED_DTYPES
 from golf.codec.parts import PartsCodec, part_groups
 from golf.codec.protocol import Codec
-from golf.codec.sections import assemble_tensors, build_directory, build_sections, tensors_from_sections
+from golf.codec.sections import build_directory, classes_in, damage_of_directory, tensors_from_sections
 from golf.codec.size import sizes_of_sections
+from golf.errors import UserError
 from golf.quant.protocol import StoredTensor
 from golf.quant.state import STORED_KINDS, QuantisedState
 
@@ -79,26 +84,25 @@ def packed_file(
     quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, Any]]:
     """An artifact of exactly these stored tensors, and its header."""
-    extra = {"network": dict(network), "tokenizer": dict(tokenizer)}
-    if hasattr(codec, "encode_parts"):
-        blob, written = write_parts(codec, quantised, extra)  # pyright: ignore[reportArgumentType]
-    else:
-        directory, candidates = build_sections(quantised.tensors, quantised.classes)
-        blob, written = write_container(codec, {**directory, **extra}, candidates)
-    return blob, written
-
-
-def write_parts(codec: PartsCodec, quantised: QuantisedState, extra: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """A container whose sections a parts codec made."""
     directory, members = build_directory(quantised.tensors, quantised.classes)
+    header = {**directory, "network": dict(network), "tokenizer": dict(tokenizer)}
+    if hasattr(codec, "encode_parts"):
+        return write_parts(codec, header, members)  # pyright: ignore[reportArgumentType]
+    return write_container(codec, header, members)
+
+
+def write_parts(
+    codec: PartsCodec, header: dict[str, Any], members: Sequence[Sequence[Tensor]]
+) -> tuple[bytes, dict[str, Any]]:
+    """A container whose sections a parts codec made."""
     stored, entries = [], []
-    groups = part_groups(directory)
+    groups = part_groups(header)
     known = tuple(t for group, tensors in zip(groups, members) if group.comes_first() for t in tensors)
     for group, tensors in zip(groups, members):
         packed = codec.encode_parts(group if group.comes_first() else replace(group, known=known), tensors)
         stored.append(packed)
         entries.append([len(packed), group.raw_bytes(), crc32(packed)])
-    return container_bytes(codec, {**directory, **extra, "sections": entries, "layouts": "parts"}, stored, 2)
+    return container_bytes(codec, {**header, "sections": entries, "layouts": "parts"}, stored, 2)
 
 
 def read_parts(
@@ -106,8 +110,10 @@ def read_parts(
     header: dict[str, Any],
     sections: Sequence[tuple[bytes, int]],
     kinds: Sequence[type[StoredTensor]],
-) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Stored tensors and their classes from what `write_parts` wrote."""
+) -> dict[str, StoredTensor]:
+    """Stored tensors from what `write_parts` wrote."""
+    if damage_of_directory(header):
+        raise ValueError(damage_of_directory(header))
     groups = part_groups(header)
     if len(groups) != len(sections) or any(group.raw_bytes() != raw for group, (_, raw) in zip(groups, sections)):
         raise ValueError("sections of other sizes than its tensors")
@@ -118,14 +124,16 @@ def read_parts(
         iter(found if g.comes_first() else codec.decode_parts(replace(g, known=known), piece))
         for g, found, piece in zip(groups, first, pieces)
     ]
-
-    def next_part(name: str, group: int, shape: Sequence[int]) -> Tensor:
-        tensor = next(parts[group])
-        if tensor.dtype != STORED_DTYPES[groups[group].dtype] or tuple(tensor.shape) != tuple(shape):
-            raise ValueError(f"the shape of {name}")
-        return tensor
-
-    return assemble_tensors(header, next_part, kinds)
+    kind_of = {kind.kind: kind for kind in kinds}
+    tensors: dict[str, StoredTensor] = {}
+    for name, _, spec, entries in header["tensors"]:
+        found = {part: next(parts[group]) for part, group, _ in entries}
+        for part, group, shape in entries:
+            if found[part].dtype != STORED_DTYPES[groups[group].dtype] or found[part].shape != tuple(shape):
+                raise ValueError(f"the shape of {name}")
+        kind, meta = header["specs"][spec]
+        tensors[name] = kind_of[kind].from_parts(meta, found)
+    return tensors
 
 
 def pack(
@@ -162,30 +170,37 @@ def read_artifact_with(
     path: str | Path, choose: Callable[[str], Codec], kinds: Sequence[type[StoredTensor]] = STORED_KINDS
 ) -> Artifact:
     """`read_artifact` with codecs by name from `choose`: a program that has one codec need not carry all of them."""
-    header, stored, length = read_stored(path, choose, kinds)
-    sizes = read_guarded(str(path), lambda: sizes_of_sections(header, length))
-    return Artifact(header["network"], header["tokenizer"], stored, sizes, header["codec"])
+    where, blob = str(path), read_whole_file(path)
+
+    def read() -> Artifact:
+        codec = choose(codec_name(blob, where))
+        header, tensors = read_stored(blob, codec, kinds, where)
+        stored = QuantisedState(tensors, classes_in(header))
+        return Artifact(
+            header["network"], header["tokenizer"], stored, sizes_of_sections(header, len(blob)), codec.name
+        )
+
+    return read_guarded(where, read)
 
 
 def read_stored(
-    path: str | Path, choose: Callable[[str], Codec], kinds: Sequence[type[StoredTensor]]
-) -> tuple[dict[str, Any], QuantisedState, int]:
-    """An artifact's header (with the codec's name under "codec"), its tensors, and its bytes."""
-    where = str(path)
-    blob = read_whole_file(path)
-
-    def read() -> tuple[dict[str, Any], QuantisedState, int]:
-        header, found, start = read_header(blob, choose, where)
-        if header["layouts"] == "parts" and hasattr(found, "decode_parts"):
-            checked = section_bytes(blob, header, start, where)
-            tensors, classes = read_parts(found, header, checked, kinds)  # pyright: ignore[reportArgumentType]
+    blob: bytes, codec: Codec, kinds: Sequence[type[StoredTensor]], where: str
+) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+    """The header and the tensors of an artifact that this codec packed."""
+    if codec_name(blob, where) != codec.name:
+        raise UserError(f"{where} was packed with codec '{codec_name(blob, where)}', not '{codec.name}'")
+    try:
+        header, start = header_of(blob, codec, where)
+        if hasattr(codec, "decode_parts") and header["layouts"] == "parts":
+            pieces = section_bytes(blob, header, start, where)
+            tensors = read_parts(codec, header, pieces, kinds)  # pyright: ignore[reportArgumentType]
         else:
-            tensors, classes = tensors_from_sections(header, read_sections(blob, header, found, start, where), kinds)
+            tensors = tensors_from_sections(header, read_sections(blob, header, codec, start, where), kinds)
         if not isinstance(header["network"], dict) or not isinstance(header["tokenizer"], dict):
             refuse_artifact(where, "its network or tokenizer is not a table")
-        return {**header, "codec": found.name}, QuantisedState(tensors, classes), len(blob)
-
-    return read_guarded(where, read)
+    except (UserError, *READ_ERRORS) as error:
+        raise UserError(named_error(where, error)) from error
+    return header, tensors
 
 
 def bytes_by_class(artifact_path: str | Path) -> dict[str, int]:
@@ -195,7 +210,7 @@ def bytes_by_class(artifact_path: str | Path) -> dict[str, int]:
 
     def read() -> dict[str, int]:
         header, _, start = read_header(blob, import_module("golf.codec.catalogue").codec_named, where)
-        section_entries(header, len(blob) - start, where)
+        require_sections(blob, header, start, where)
         return sizes_of_sections(header, len(blob))
 
     return read_guarded(where, read)

@@ -1,6 +1,7 @@
 """Brotli, quality 11: the general-purpose compressor that the later int6 records shipped."""
 
-from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_codec_package, require_level
+from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_package, require_level
+from golf.errors import UserError
 
 
 class BrotliCodec:
@@ -21,17 +22,17 @@ class BrotliCodec:
         try:
             from brotli import compress
         except ImportError as error:
-            raise missing_codec_package(self.name, "brotli>=1.2") from error
+            raise UserError(missing_package(self.name, "brotli>=1.2")) from error
         return compress(data, quality=self.level, lgwin=self.window_bits)
 
     def decode(self, data: bytes, limit_bytes: int = DECODE_LIMIT_BYTES) -> bytes:
         try:
             from brotli import Decompressor, error
         except ImportError as missing:
-            raise missing_codec_package(self.name, "brotli>=1.2") from missing
+            raise UserError(missing_package(self.name, "brotli>=1.2")) from missing
         stream = Decompressor()
         if not hasattr(stream, "can_accept_more_data"):
-            raise missing_codec_package(self.name, "brotli>=1.2")
+            raise UserError(missing_package(self.name, "brotli>=1.2"))
         out = bytearray()
         pending = data
         try:

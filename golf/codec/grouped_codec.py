@@ -97,7 +97,7 @@ class GroupedCodec:
                 layout, similar = GROUPED_ORDERS[order]
                 chains = [similar_rows(member.numpy()) for member in members] if similar else []
                 sorted_members = [member[chain] for member, chain in zip(members, chains)] if similar else members
-                raw = b"".join(tensor_bytes(member, layout) for member in sorted_members)
+                raw = b"".join(tensor_bytes(member, layout == "columns") for member in sorted_members)
                 raw = split_planes(raw, itemsize) if layout == "planes" else raw
                 permutations = np.concatenate(chains).astype("<u4").tobytes() if chains else b""
                 head = self.inner.encode(split_planes(permutations, 4)) if similar else b""
@@ -138,7 +138,7 @@ class GroupedCodec:
             offset = 0
             for number, (index, shape) in enumerate(zip(kind, shapes)):
                 size = prod(shape) * itemsize
-                tensor = tensor_from_bytes(view[offset : offset + size], group.dtype, shape, layout)
+                tensor = tensor_from_bytes(view[offset : offset + size], group.dtype, shape, layout == "columns")
                 offset += size
                 found[index] = tensor[places[number]] if similar else tensor
             start = end

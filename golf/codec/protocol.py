@@ -30,9 +30,9 @@ class Codec(Protocol):
         ...
 
 
-def missing_codec_package(codec: str, package: str) -> UserError:
-    """The one-line error for a codec whose library is not installed."""
-    return UserError(f"codec={codec} needs the package '{package}': pip install '{package}', or type codec=lzma")
+def missing_package(codec: str, package: str) -> str:
+    """The one line about a codec whose library is not installed."""
+    return f"codec={codec} needs the package '{package}': pip install '{package}', or type codec=lzma"
 
 
 def damaged_stream(codec: str, what: str) -> UserError:

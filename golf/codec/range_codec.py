@@ -94,7 +94,7 @@ class RangeCodec:
                     raise damaged_stream(self.name, "a code that is no byte")
                 out.append(torch.from_numpy(codes))
             else:
-                out.append(tensor_from_bytes(view[start : start + size], group.dtype, shape, "plain"))
+                out.append(tensor_from_bytes(view[start : start + size], group.dtype, shape))
             start += size
         return out
 
@@ -103,5 +103,5 @@ def plain_bytes(group: PartGroup, tensors: Sequence[Tensor], but_matrices: bool 
     """The bytes of a section's tensors, high bytes after low ones."""
     members = family_members(group.shapes, group.specs) if but_matrices else {}
     coded = {index for found in members.values() for index in found}
-    raw = b"".join(tensor_bytes(tensor, "plain") for index, tensor in enumerate(tensors) if index not in coded)
+    raw = b"".join(tensor_bytes(tensor) for index, tensor in enumerate(tensors) if index not in coded)
     return split_planes(raw, STORED_DTYPES[group.dtype].itemsize)

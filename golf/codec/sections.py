@@ -7,20 +7,19 @@ Invariant: the order depends on names and classes alone.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 from torch import Tensor
 
 from golf.codec.layout import (
-    LAYOUTS,
     STORED_DTYPES,
-    join_planes,
-    layouts_worth_trying,
+    dtype_name,
+    flat_from_bytes,
     split_planes,
     tensor_bytes,
-    tensor_from_bytes,
+    tensor_from_flat,
 )
 from golf.quant.protocol import StoredTensor
 
@@ -66,104 +65,88 @@ def build_directory(
         [[part, group, shape], …]], …]} and the tensors of each group.
     """
     specs: list[Any] = []
-    groups: list[list[str]] = []
-    members: list[list[Tensor]] = []
+    groups: dict[tuple[str, str, str], list[Tensor]] = {}
     entries = []
     for name in canonical_order(classes):
-        stored = tensors[name]
+        stored, parts = tensors[name], []
         spec = [stored.kind, stored.meta()]
         if spec not in specs:
             specs.append(spec)
-        parts = []
         for part, tensor in sorted(stored.parts().items()):
-            group = [section_label(classes[name], part), part, str(tensor.dtype).removeprefix("torch.")]
-            if group not in groups:
-                groups.append(group)
-                members.append([])
-            members[groups.index(group)].append(tensor)
-            parts.append([part, groups.index(group), list(tensor.shape)])
+            group = section_label(classes[name], part), part, dtype_name(tensor.dtype)
+            groups.setdefault(group, []).append(tensor)
+            parts.append([part, list(groups).index(group), list(tensor.shape)])
         entries.append([name, classes[name], specs.index(spec), parts])
-    return {"specs": specs, "groups": groups, "tensors": entries}, members
+    return {"specs": specs, "groups": list(groups), "tensors": entries}, list(groups.values())
 
 
-def build_sections(
-    tensors: Mapping[str, StoredTensor], classes: Mapping[str, str]
-) -> tuple[dict[str, Any], list[list[bytes]]]:
-    """The directory, and for each group its bytes in every layout worth trying."""
-    directory, members = build_directory(tensors, classes)
-    candidates = []
-    for (_, _, dtype), group_tensors in zip(directory["groups"], members):
-        candidates.append([group_bytes(group_tensors, dtype, layout) for layout in layouts_worth_trying(dtype)])
-    return directory, candidates
-
-
-def group_bytes(tensors: Sequence[Tensor], dtype: str, layout: str) -> bytes:
-    """The bytes of one section in one layout."""
-    raw = b"".join(tensor_bytes(tensor, layout) for tensor in tensors)
-    return split_planes(raw, STORED_DTYPES[dtype].itemsize) if layout == "planes" else raw
+def group_bytes(tensors: Sequence[Tensor], permuted: bool) -> bytes:
+    """The bytes of one section: plain, or permuted as pays for elements of their size."""
+    itemsize = tensors[0].itemsize
+    raw = b"".join(tensor_bytes(tensor, permuted and itemsize == 1) for tensor in tensors)
+    return split_planes(raw, itemsize) if permuted else raw
 
 
 def tensors_from_sections(
     header: Mapping[str, Any], sections: Sequence[bytes], kinds: Sequence[type[StoredTensor]]
-) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Rebuild stored tensors and their classes from a header and its expanded sections.
+) -> dict[str, StoredTensor]:
+    """Rebuild stored tensors from a header and its expanded sections.
 
     Raises:
         ValueError: the directory is inconsistent: a name twice, a shape that is not in its section, bytes left over.
     """
-    groups, layouts = header["groups"], header["layouts"]
-    if not len(groups) == len(layouts) == len(sections):
-        raise ValueError("groups, layouts and sections differ in number")
-    orders, views = [], []
-    for (_, _, dtype), choice, raw in zip(groups, layouts, sections):
-        layout = layouts_worth_trying(dtype)[choice]
-        itemsize = STORED_DTYPES[dtype].itemsize
-        if layout not in LAYOUTS or choice < 0 or len(raw) % itemsize:
-            raise ValueError("a section's layout")
-        orders.append(layout)
-        views.append(memoryview(join_planes(raw, itemsize) if layout == "planes" else raw))
-    offsets = [0] * len(groups)
-
-    def next_part(name: str, group: int, shape: Sequence[int]) -> Tensor:
-        dtype = groups[group][2]
-        end = offsets[group] + prod(shape) * STORED_DTYPES[dtype].itemsize
-        if end > len(views[group]):
-            raise ValueError(f"the size of {name}")
-        start, offsets[group] = offsets[group], end
-        return tensor_from_bytes(views[group][start:end], dtype, shape, orders[group])
-
-    found = assemble_tensors(header, next_part, kinds)
-    if offsets != [len(view) for view in views]:
-        raise ValueError("bytes that belong to no tensor")
-    return found
-
-
-def assemble_tensors(
-    header: Mapping[str, Any],
-    next_part: Callable[[str, int, Sequence[int]], Tensor],
-    kinds: Sequence[type[StoredTensor]],
-) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Stored tensors and their classes from a directory and a source of parts: (tensor's name, group, shape) -> part.
-
-    Raises:
-        ValueError: the directory is inconsistent: a name twice, an impossible shape, a part in a strange group.
-    """
-    groups = header["groups"]
+    if damage_of_directory(header) or damage_of_sections(header, sections):
+        raise ValueError(damage_of_directory(header) or damage_of_sections(header, sections))
+    left = []
+    for (_, _, dtype), permuted, raw in zip(header["groups"], header["layouts"], sections):
+        left.append(flat_from_bytes(raw, dtype, STORED_DTYPES[dtype].itemsize if permuted else 1))
     kind_of = {kind.kind: kind for kind in kinds}
     tensors: dict[str, StoredTensor] = {}
-    classes: dict[str, str] = {}
-    for name, class_name, spec, part_entries in header["tensors"]:
+    for name, _, spec, entries in header["tensors"]:
         parts: dict[str, Tensor] = {}
-        for part, group, shape in part_entries:
-            if any(type(size) is not int or not 0 <= size < 2**40 for size in shape) or len(shape) > 8 or group < 0:
-                raise ValueError(f"the shape of {name}")
-            label, group_part, _ = groups[group]
-            if part != group_part or part in parts or label != section_label(class_name, part):
-                raise ValueError(f"the size of {name}")
-            parts[part] = next_part(name, group, shape)
+        for part, group, shape in entries:
+            flat, left[group] = left[group].tensor_split([prod(shape)])
+            parts[part] = tensor_from_flat(flat, shape, header["layouts"][group] and flat.itemsize == 1)
         kind, meta = header["specs"][spec]
-        if type(name) is not str or name in tensors or class_name not in TENSOR_CLASSES or spec < 0:
-            raise ValueError("a tensor's name or class")
         tensors[name] = kind_of[kind].from_parts(meta, parts)
-        classes[name] = class_name
-    return tensors, classes
+    return tensors
+
+
+def classes_in(header: Mapping[str, Any]) -> dict[str, str]:
+    """The class of every tensor of a directory."""
+    return {name: class_name for name, class_name, _, _ in header["tensors"]}
+
+
+def damage_of_directory(header: Mapping[str, Any]) -> str:
+    """What is inconsistent in a directory by itself; "" if nothing is."""
+    groups, names = header["groups"], set[str]()
+    for name, class_name, spec, entries in header["tensors"]:
+        if type(name) is not str or name in names or class_name not in TENSOR_CLASSES or spec < 0:
+            return "a tensor's name or class"
+        names.add(name)
+        if len({part for part, _, _ in entries}) != len(entries):
+            return f"a part of {name} twice"
+        for part, group, shape in entries:
+            if any(type(size) is not int or not 0 <= size < 2**40 for size in shape) or len(shape) > 8 or group < 0:
+                return f"the shape of {name}"
+            label, group_part, _ = groups[group]
+            if part != group_part or label != section_label(class_name, part):
+                return f"the section of {name}"
+    return ""
+
+
+def damage_of_sections(header: Mapping[str, Any], sections: Sequence[bytes]) -> str:
+    """How expanded sections differ from what their directory says; "" if they do not."""
+    groups, layouts = header["groups"], header["layouts"]
+    if not len(groups) == len(layouts) == len(sections):
+        return "groups, layouts and sections differ in number"
+    if any(permuted not in (0, 1) for permuted in layouts):
+        return "a section's layout"
+    numbers = [0] * len(groups)
+    for _, _, _, entries in header["tensors"]:
+        for _, group, shape in entries:
+            numbers[group] += prod(shape)
+    for (_, _, dtype), number, raw in zip(groups, numbers, sections):
+        if len(raw) != number * STORED_DTYPES[dtype].itemsize:
+            return "the size of a section"
+    return ""

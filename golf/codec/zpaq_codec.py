@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_codec_package, require_level
+from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_package, require_level
 from golf.errors import UserError
 
 # libzpaq's own language; the last is exactly its level 5 for data that is neither text nor code.
@@ -76,7 +76,7 @@ class ZpaqCodec:
         try:
             from zpaq import compress
         except ImportError as error:
-            raise missing_codec_package(self.name, "zpaq") from error
+            raise UserError(missing_package(self.name, "zpaq")) from error
         head = bytes([self.level]) + len(data).to_bytes(4, "little")
         if not data:
             return head
@@ -86,7 +86,7 @@ class ZpaqCodec:
         opening = self.opening(compress, method)
         packed = compress(data, method=method, threads=1)
         if not packed.startswith(opening):
-            raise missing_codec_package(self.name, "zpaq==0.3.*")
+            raise UserError(missing_package(self.name, "zpaq==0.3.*"))
         rest = packed[len(opening) :]
         return head + len(rest).to_bytes(4, "little") + rest
 
@@ -94,7 +94,7 @@ class ZpaqCodec:
         try:
             import zpaq
         except ImportError as error:
-            raise missing_codec_package(self.name, "zpaq") from error
+            raise UserError(missing_package(self.name, "zpaq")) from error
         size, stored = int.from_bytes(data[1:5], "little"), int.from_bytes(data[5:9], "little")
         if len(data) < 5 or not 1 <= data[0] <= 5 or len(data) != (9 + stored if size else 5):
             raise damaged_stream(self.name, "truncated, or bytes after its end")

@@ -3,7 +3,8 @@
 One frame without checksum or content size: the container has both.
 """
 
-from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_codec_package, require_level
+from golf.codec.protocol import DECODE_LIMIT_BYTES, damaged_stream, missing_package, require_level
+from golf.errors import UserError
 
 ZSTD_MAX_WINDOW_BYTES = 128 * 1024 * 1024
 
@@ -24,26 +25,32 @@ class ZstdCodec:
         try:
             from zstandard import ZstdCompressor
         except ImportError as error:
-            raise missing_codec_package(self.name, "zstandard") from error
+            raise UserError(missing_package(self.name, "zstandard")) from error
         return ZstdCompressor(level=self.level, write_content_size=False, write_checksum=False).compress(data)
 
     def decode(self, data: bytes, limit_bytes: int = DECODE_LIMIT_BYTES) -> bytes:
         try:
-            from zstandard import ZstdDecompressor, ZstdError
+            from zstandard import ZstdDecompressor
         except ImportError as error:
-            raise missing_codec_package(self.name, "zstandard") from error
-        stream = ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES).decompressobj()
-        out = bytearray()
-        try:
-            # Fed in small pieces: 3 bytes (a run) can expand to a block of 128 KiB, so a piece to 43 MiB at most.
-            for start in range(0, len(data), 1024):
-                out += stream.decompress(data[start : start + 1024])
-                if len(out) > limit_bytes:
-                    raise damaged_stream(self.name, f"longer than the {limit_bytes:,} bytes declared")
-                if stream.eof:
-                    if stream.unused_data or start + 1024 < len(data):
-                        raise damaged_stream(self.name, "bytes after its end")
-                    return bytes(out)
-        except ZstdError as error:
-            raise damaged_stream(self.name, str(error)) from error
-        raise damaged_stream(self.name, "truncated")
+            raise UserError(missing_package(self.name, "zstandard")) from error
+        if damage_of_frame(data, limit_bytes):
+            raise damaged_stream(self.name, damage_of_frame(data, limit_bytes))
+        return ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES).decompressobj().decompress(data)
+
+
+def damage_of_frame(data: bytes, limit_bytes: int) -> str:
+    """What keeps a frame from being expanded, found without holding more of it than a piece; "" if nothing does."""
+    from zstandard import ZstdDecompressor, ZstdError
+
+    stream, length = ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES).decompressobj(), 0
+    try:
+        # Fed in small pieces: 3 bytes (a run) can expand to a block of 128 KiB, so a piece to 43 MiB at most.
+        for start in range(0, len(data), 1024):
+            length += len(stream.decompress(data[start : start + 1024]))
+            if length > limit_bytes:
+                return f"longer than the {limit_bytes:,} bytes declared"
+            if stream.eof:
+                return "bytes after its end" if stream.unused_data or start + 1024 < len(data) else ""
+    except ZstdError as error:
+        return str(error)
+    return "truncated"

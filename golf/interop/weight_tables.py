@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from golf.codec.layout import FLOAT_DTYPES
 from golf.interop.plain_pickle import refused_ptz
 from golf.quant.formats import QuantFormat, floor_rows, int8_gate_rows
 from golf.quant.lowrank import CorrectedTensor
 from golf.quant.protocol import StoredTensor
-from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor
+from golf.quant.rtn import QuantisedTensor
 from golf.quant.state import PlainTensor
 
 INTEGER_CODES = re.compile(r"(?:\w+ )?\(?int([2-8])\)?(?:\+(lqer_asym|lqer))?")

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from golf.codec.protocol import damaged_stream, missing_codec_package
+from golf.codec.protocol import damaged_stream, missing_package
+from golf.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
 THREADS = 2
@@ -46,7 +47,7 @@ def expand_zpaq(streams: Sequence[tuple[bytes, int]]) -> list[bytes]:
     except subprocess.TimeoutExpired as error:
         raise damaged_stream("zpaq", f"not expanded after {error.timeout:.0f} s") from error
     if done.returncode == MISSING_PACKAGE:
-        raise missing_codec_package("zpaq", "zpaq")
+        raise UserError(missing_package("zpaq", "zpaq"))
     if done.returncode or len(done.stdout) != sum(size for _, size in streams):
         raise damaged_stream("zpaq", "its size or its content is not what the file says")
     found, start = [], 0

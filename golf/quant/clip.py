@@ -12,17 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from golf.codec.layout import STORED_DTYPES, dtype_name
 from golf.errors import UserError
 from golf.quant.formats import QuantFormat, floor_rows
-from golf.quant.rtn import (
-    FLOAT_DTYPES,
-    QuantisedTensor,
-    clip_of_cells,
-    codes_of_cells,
-    float_dtype_name,
-    quantise_rows,
-    scales_of_cells,
-)
+from golf.quant.rtn import QuantisedTensor, codes_of_cells, finite_values, quantise_rows, row_quantile, scales_of_cells
 
 CLIP_CANDIDATES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 CLIP_SEARCH_SCOPES = ("matrix", "row")
@@ -36,27 +29,31 @@ class ClipSearch:
             raise UserError(f"per={per} is not known: type per=matrix or per=row")
         self.format, self.per = floor_rows(bits, symmetric=True), per
 
+    @property
+    def only_format(self) -> QuantFormat:
+        """What its tensors are in."""
+        return self.format
+
     def candidates(self) -> list[QuantFormat]:
         """The formats that are tried, in order."""
         return [replace(self.format, clip_quantile=None if p == 1.0 else p) for p in CLIP_CANDIDATES]
 
     def convert(self, name: str, weight: Tensor, calibration: Any = None) -> QuantisedTensor:
-        values = weight.detach().float()
-        if not self.format.has_rows(values.shape) or not torch.isfinite(values).all():
+        if not self.format.has_rows(weight.shape):
             return quantise_rows(weight, self.format)
+        values = finite_values(weight)
         # A candidate's quantile makes the scale and cuts nothing off: under the floor, codes reach as far as they can.
-        scales = torch.stack([scales_of_cells(clip_of_cells(values, fmt), True, fmt)[1] for fmt in self.candidates()])
-        clip = values.abs().amax(dim=-1, keepdim=True)
-        codes = torch.stack([codes_of_cells(values, clip, scale[..., None], self.format) for scale in scales])
+        clips = [row_quantile(values.abs(), quantile) for quantile in CLIP_CANDIDATES]
+        scales = torch.stack([scales_of_cells(clip, True, self.format)[1] for clip in clips])
+        codes = codes_of_cells(values, scales[..., None], self.format)
         errors = (values - codes * scales[..., None]).square().mean(dim=-1)
         if self.per == "matrix":
-            best = int(errors.flatten(1).mean(dim=1).argmin())
-            chosen = torch.full_like(errors[0], best, dtype=torch.int64)
+            chosen = errors.flatten(1).mean(dim=1).argmin().expand_as(errors[0])
         else:
             chosen = errors.argmin(dim=0)
         picked = torch.gather(codes, 0, chosen[None, ..., None].expand(1, *values.shape))[0]
-        stored = torch.gather(scales, 0, chosen[None])[0].to(FLOAT_DTYPES[self.format.scale_dtype])
-        return QuantisedTensor(picked.to(torch.int8), stored, self.format, float_dtype_name(weight.dtype))
+        stored = torch.gather(scales, 0, chosen[None])[0].to(STORED_DTYPES[self.format.scale_dtype])
+        return QuantisedTensor(picked.to(torch.int8), stored, self.format, dtype_name(weight.dtype))
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         return self.format.payload_bytes(shape)

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
 from golf.errors import UserError
 from golf.quant.formats import absmax_rows
-from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor, float_dtype_name, quantise_rows
+from golf.quant.rtn import QuantisedTensor, quantise_rows
 from golf.quant.shared_work import singular_values
 
 LARGEST_EXACT_SUM = 2**24
@@ -59,7 +60,7 @@ class FactoredTensor:
         left, right = self.left, self.right
         sums = left.codes.float() @ right.codes.float().T
         values = sums * left.scales.float()[:, None] * right.scales.float()[None]
-        return values.to(FLOAT_DTYPES[self.original_dtype])
+        return values.to(STORED_DTYPES[self.original_dtype])
 
 
 class LowRankFactors:
@@ -100,7 +101,7 @@ class LowRankFactors:
         root = S[:rank].sqrt()
         left = quantise_rows(U[:, :rank] * root, self.factor_format)
         right = quantise_rows(Vt[:rank].T * root, self.factor_format)
-        return FactoredTensor(left, right, float_dtype_name(weight.dtype))
+        return FactoredTensor(left, right, dtype_name(weight.dtype))
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:
         sides = [(size, self.rank_for(shape)) for size in shape]

@@ -13,8 +13,17 @@ import torch
 from torch import Tensor
 
 from golf.errors import UserError
+from golf.quant.floats import round_to_float
 from golf.quant.formats import QuantFormat
-from golf.quant.rtn import cells_of, cells_to_shape, clip_of_cells, codes_of_cells, decode_cells, scales_of_cells
+from golf.quant.rtn import (
+    cells_of,
+    cells_to_shape,
+    clip_of_cells,
+    codes_of_cells,
+    decode_cells,
+    limited_cells,
+    scales_of_cells,
+)
 
 ROUNDINGS = ("ste", "soft", "noise")
 
@@ -43,17 +52,17 @@ def fake_quantise(weight: Tensor, fmt: QuantFormat, rounding: str = "ste", softn
     cells = cells_of(weight.float(), fmt)
     known = cells if rounding == "soft" else cells.detach()
     clip = clip_of_cells(known, fmt)
-    scale, stored = scales_of_cells(clip, fmt.has_rows(weight.shape), fmt)
+    scale, stored = scales_of_cells(clip, fmt.has_rows(weight.shape), fmt, round_to_float)
     clip, scale, stored = clip[..., None], scale[..., None], stored[..., None]
     if rounding == "soft":
         if softness is None or fmt.number != "integer":
             raise UserError("soft rounding needs integer codes and a softness: type qat.rounding=ste")
-        limited = cells if fmt.clip_quantile is None else torch.clamp(cells, -clip, clip)
-        values = decode_cells(soft_codes(limited, scale, fmt, softness), stored, fmt)
+        values = decode_cells(soft_codes(limited_cells(cells, clip, fmt), scale, fmt, softness), stored, fmt)
     elif rounding == "noise":
         values = cells + (torch.rand_like(known) - 0.5) * (stored * fmt.step)
     else:
         # The difference is zero and carries the gradient: w + (q - w) would not give back q to the last bit. It is
         # added before padding is cut off (torch 2.13 compiles the sum wrongly for a CPU after that).
-        values = decode_cells(codes_of_cells(known, clip, scale, fmt), stored, fmt) + (cells - known)
+        codes = codes_of_cells(limited_cells(known, clip, fmt), scale, fmt, round_to_float)
+        values = decode_cells(codes, stored, fmt) + (cells - known)
     return cells_to_shape(values, weight.shape, fmt).to(weight.dtype)

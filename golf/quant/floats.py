@@ -2,14 +2,21 @@
 
 A compiler may merge the casts float32 -> float16 -> float32 into nothing, and a graph that rounds no scale trains on
 another grid than the exporter writes. Bits and sums cannot be merged away, and they have a derivative (of one).
-Invariant: `round_to_float(x, name)` equals `x.to(dtype).float()` wherever that is finite (float8 needs |x| <= 448).
+Invariant: `round_to_float` gives what `cast_to_float` gives wherever that is finite (float8 needs |x| <= 448).
 """
 
 import torch
 from torch import Tensor
 
+from golf.codec.layout import STORED_DTYPES
+
 # name -> (bits of mantissa, exponent of the smallest normal number)
 NARROW_FLOATS = {"float16": (10, -14), "bfloat16": (7, -126), "float8_e4m3": (3, -6)}
+
+
+def cast_to_float(values: Tensor, name: str) -> Tensor:
+    """float32 `values` rounded to the named type, still float32: outside of graphs, where a cast is a cast."""
+    return values.to(torch.float8_e4m3fn if name == "float8_e4m3" else STORED_DTYPES[name]).float()
 
 
 def round_to_float(values: Tensor, name: str) -> Tensor:

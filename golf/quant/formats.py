@@ -122,6 +122,11 @@ class QuantFormat:
         return within + (self.code_max % self.step > 0) + (-self.code_min % self.step > 0)
 
     @property
+    def only_format(self) -> "QuantFormat":
+        """What tensors quantised so are in; other treatments that make one format say which."""
+        return self
+
+    @property
     def divisor(self) -> int:
         """What the clip is divided by to give the scale."""
         return self.code_max if self.scale_codes is None else self.scale_codes

@@ -18,16 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from golf.codec.layout import STORED_DTYPES, dtype_name
 from golf.errors import UserError
 from golf.quant.formats import QuantFormat, deviation_rows
-from golf.quant.rtn import (
-    FLOAT_DTYPES,
-    QuantisedTensor,
-    clip_of_cells,
-    float_dtype_name,
-    quantise_rows,
-    scales_of_cells,
-)
+from golf.quant.rtn import QuantisedTensor, clip_of_cells, quantise_rows, scales_of_cells
 
 DAMPING_STEPS = (1.0, 10.0, 100.0)
 ROWS_AT_A_TIME_ON_CPU = 512  # more do not pay there: a block of columns has to fit the cache
@@ -260,10 +254,8 @@ class Gptq:
             chosen_R = self.choose(errors)
             rows = torch.arange(R, device=device)
             codes_RC = codes[chosen_R, rows][:, torch.argsort(factor.order_C)]
-            scale_R = scales[chosen_R, rows].to(FLOAT_DTYPES[self.format.scale_dtype])
+            scale_R = scales[chosen_R, rows].to(STORED_DTYPES[self.format.scale_dtype])
             results.append(
-                QuantisedTensor(
-                    codes_RC.to(torch.int8).cpu(), scale_R.cpu(), self.format, float_dtype_name(weight.dtype)
-                )
+                QuantisedTensor(codes_RC.to(torch.int8).cpu(), scale_R.cpu(), self.format, dtype_name(weight.dtype))
             )
         return results

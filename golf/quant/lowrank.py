@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from golf.codec.layout import STORED_DTYPES
 from golf.errors import UserError
 from golf.quant.protocol import StoredTensor
-from golf.quant.rtn import FLOAT_DTYPES, QuantisedTensor
+from golf.quant.rtn import QuantisedTensor
 from golf.quant.shared_work import singular_values
 
 SMALLEST_FACTOR_SCALE = 2.0**-24  # float16's smallest positive number
@@ -71,7 +72,7 @@ class CorrectedTensor:
 
     def dequantise(self) -> Tensor:
         plain = replace(self.base, original_dtype="float32").dequantise()
-        return (plain + self.correction()).to(FLOAT_DTYPES[self.base.original_dtype])
+        return (plain + self.correction()).to(STORED_DTYPES[self.base.original_dtype])
 
 
 def spread_scales(codes: Tensor, scales: Tensor) -> Tensor:

@@ -49,13 +49,11 @@ class PlannedTensor:
 
 def checked_treatment(key: str, treatment: Treatment) -> Treatment:
     """A format's name becomes the format; an unknown name is refused with the known ones."""
-    if not isinstance(treatment, str):
+    if not isinstance(treatment, str) or treatment in KEPT_TYPES:
         return treatment
-    if treatment in FORMAT_NAMES:
-        return format_named(treatment)
-    if treatment not in KEPT_TYPES:
+    if treatment not in FORMAT_NAMES:
         raise UserError(f"{key}={treatment} is not known: use one of {', '.join([*FORMAT_NAMES, *KEPT_TYPES])}")
-    return treatment
+    return format_named(treatment)
 
 
 def treatment_name(treatment: Treatment) -> str:
@@ -141,9 +139,9 @@ class QuantPlan:
 
     def stored_kinds(self) -> list[Any]:
         """Kinds of stored tensors that the plan makes: what a reader of its artifacts has to know."""
-        treatments = self.treatments()
-        if self.correction is None and all(isinstance(part, str | QuantFormat) for part in treatments):
-            return [PlainTensor, KnownFormats([part for part in treatments if isinstance(part, QuantFormat)])]
+        treatments: list[Any] = [part for part in self.treatments() if not isinstance(part, str)]
+        if self.correction is None and all(hasattr(part, "only_format") for part in treatments):
+            return [PlainTensor, KnownFormats([part.only_format for part in treatments])]
         own = [getattr(part, "stored_kind", None) for part in [*treatments, self.correction]]
         return list(dict.fromkeys([*STORED_KINDS, *(kind for kind in own if kind is not None)]))
 
@@ -273,8 +271,8 @@ class QuantPlan:
             UserError: a NaN or infinite value.
         """
         tensor = tensor.detach()
-        if tensor.dtype.is_floating_point and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
             raise UserError(
                 f"tensor '{name}' has {bad:,} NaN or infinite values of {tensor.numel():,}: training diverged; "
                 "export an earlier checkpoint or lower the learning rate"
@@ -307,7 +305,7 @@ def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: A
     """Apply one treatment to one tensor; the result is on the CPU and shares no memory with it."""
     if isinstance(treatment, str):
         kept = kept_dtype(name, tensor.dtype, treatment)
-        values = tensor.to(kept).cpu().clone(memory_format=torch.contiguous_format)
+        values = tensor.to(kept).cpu().contiguous().clone()
         if kept.is_floating_point and not torch.isfinite(values).all():
             raise UserError(
                 f"tensor '{name}' has a magnitude of {float(tensor.abs().max()):.4g}, too large for {treatment}: "
@@ -317,6 +315,6 @@ def store_tensor(name: str, tensor: Tensor, treatment: Treatment, calibration: A
     if not isinstance(treatment, QuantFormat):
         return treatment.convert(name, tensor, calibration)
     try:
-        return quantise_rows(tensor, treatment).cpu()
+        return quantise_rows(tensor.cpu(), treatment)
     except UserError as error:
         raise UserError(f"tensor '{name}': {error}") from error

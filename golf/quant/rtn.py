@@ -6,7 +6,7 @@ Invariant: `quantise_rows(w, f).dequantise()` is what evaluation runs on; packin
 the same bits (golf/quant/fake_quant.py calls the same functions).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil, floor, prod
 from typing import Any, ClassVar
@@ -15,21 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
 from golf.errors import UserError
-from golf.quant.floats import round_to_float
+from golf.quant.floats import cast_to_float
 from golf.quant.formats import QuantFormat
-
-FLOAT_DTYPES = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
-
-
-def float_dtype_name(dtype: torch.dtype) -> str:
-    """`torch.bfloat16` → "bfloat16"."""
-    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -71,15 +60,14 @@ class QuantisedTensor:
 
     def dequantise(self) -> Tensor:
         """Codes times scales in float32, then the original dtype."""
-        codes = self.codes if self.format.number == "integer" else self.codes.view(torch.float8_e4m3fn)
-        shape, scales = self.codes.shape, self.scales.float()
-        cells = cells_of(codes.float(), self.format)
-        if scales.ndim == 0 or scales.shape == cells.shape[:-1]:
-            values = decode_cells(cells, scales[..., None], self.format)
-            return cells_to_shape(values, shape, self.format).to(FLOAT_DTYPES[self.original_dtype])
-        # One scale for each entry of the first axis, as artifacts of other programs may have it.
-        scales = scales.reshape(*scales.shape, *[1] * (len(shape) - scales.ndim))
-        return (codes.float() * scales).to(FLOAT_DTYPES[self.original_dtype])
+        fmt, scales = self.format, self.scales.float()
+        codes = (self.codes if fmt.number == "integer" else self.codes.view(torch.float8_e4m3fn)).float()
+        if fmt.granularity == "group" or fmt.keep_mean:
+            cells = decode_cells(cells_of(codes, fmt), scales[..., None], fmt)
+            values = cells_to_shape(cells, codes.shape, fmt)
+        else:  # one scale for all, or one for each entry of the first axes
+            values = codes * scales.reshape((*scales.shape, *[1] * (codes.ndim - scales.ndim)))
+        return values.to(STORED_DTYPES[self.original_dtype])
 
 
 class KnownFormats:
@@ -91,10 +79,12 @@ class KnownFormats:
         self.formats = formats
 
     def from_parts(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
-        found = [fmt for fmt in self.formats if format_settings(fmt) == meta["format"]]
-        if not found or meta["dtype"] not in FLOAT_DTYPES:
+        codes, scales, dtype = parts["codes"], parts["scales"], meta["dtype"]
+        read = [QuantisedTensor(codes, scales, fmt, dtype) for fmt in self.formats]
+        found = [tensor for tensor in read if tensor.meta() == meta]
+        if not found or dtype not in FLOAT_DTYPES:
             raise ValueError("a tensor in a format of another plan")
-        return QuantisedTensor(parts["codes"], parts["scales"], found[0], meta["dtype"])
+        return found[0]
 
 
 def format_settings(fmt: QuantFormat) -> dict[str, Any]:
@@ -105,20 +95,18 @@ def format_settings(fmt: QuantFormat) -> dict[str, Any]:
 
 def cells_of(values: Tensor, fmt: QuantFormat) -> Tensor:
     """`values` with the elements of one scale on the last axis: [..., C] rows, [..., G, group] or one flat [n]."""
-    if not fmt.has_rows(values.shape):
-        return values.reshape(-1)
-    if fmt.granularity == "row":
-        return values
-    columns = values.shape[-1]
-    padded = F.pad(values, (0, fmt.groups(columns) * fmt.group_size - columns))
-    return padded.reshape(*values.shape[:-1], fmt.groups(columns), fmt.group_size)
+    if fmt.granularity == "group" and fmt.has_rows(values.shape):
+        columns = values.shape[-1]
+        padded = F.pad(values, (0, fmt.groups(columns) * fmt.group_size - columns))
+        return padded.reshape(*values.shape[:-1], fmt.groups(columns), fmt.group_size)
+    return values if fmt.has_rows(values.shape) else values.flatten()
 
 
 def cells_to_shape(cells: Tensor, shape: tuple[int, ...] | torch.Size, fmt: QuantFormat) -> Tensor:
     """The inverse of `cells_of`: padding dropped."""
-    if not fmt.has_rows(shape) or fmt.granularity == "row":
-        return cells.reshape(shape)
-    return cells.reshape(*shape[:-1], fmt.groups(shape[-1]) * fmt.group_size)[..., : shape[-1]]
+    if fmt.granularity == "group" and fmt.has_rows(shape):
+        return cells.reshape(*shape[:-1], fmt.groups(shape[-1]) * fmt.group_size)[..., : shape[-1]]
+    return cells.reshape(shape)
 
 
 def to_float32(value: float) -> float:
@@ -156,26 +144,40 @@ def clip_of_cells(cells: Tensor, fmt: QuantFormat) -> Tensor:
     return clip.clamp_min(fmt.clip_floor) if fmt.clip_floor else clip
 
 
-def scales_of_cells(clip: Tensor, rows: bool, fmt: QuantFormat) -> tuple[Tensor, Tensor]:
-    """From clips: the scale that makes codes and the scale as stored (both as float32)."""
+def scales_of_cells(
+    clip: Tensor, rows: bool, fmt: QuantFormat, rounded: Callable[[Tensor, str], Tensor] = cast_to_float
+) -> tuple[Tensor, Tensor]:
+    """From clips: the scale that makes codes and the scale as stored (both as float32).
+
+    rounded: how to round to a narrow float type (golf/quant/floats.py).
+    """
     if fmt.granularity == "none":
         return torch.ones_like(clip), torch.ones_like(clip)
     if rows:
         exact = (clip / fmt.divisor).clamp_min(fmt.scale_floor)
-        stored = round_to_float(exact, fmt.scale_dtype).clamp_min(fmt.stored_floor)
+        stored = rounded(exact, fmt.scale_dtype)
+        if fmt.stored_floor:
+            stored = stored.clamp_min(fmt.stored_floor)
     else:
-        exact = torch.where(clip > 0, clip / fmt.divisor, torch.full_like(clip, fmt.tensor_scale_of_zeros))
-        exact = exact.clamp_min(fmt.tensor_scale_floor)
-        stored = round_to_float(exact, fmt.tensor_scale_dtype)
+        exact = torch.where(clip > 0, clip / fmt.divisor, fmt.tensor_scale_of_zeros)
+        if fmt.tensor_scale_floor:
+            exact = exact.clamp_min(fmt.tensor_scale_floor)
+        stored = rounded(exact, fmt.tensor_scale_dtype)
     return (stored if fmt.self_consistent else exact), stored
 
 
-def codes_of_cells(cells: Tensor, clip: Tensor, scale: Tensor, fmt: QuantFormat) -> Tensor:
+def limited_cells(cells: Tensor, clip: Tensor, fmt: QuantFormat) -> Tensor:
+    """The weights of which codes are made: cut off where the clip is a quantile."""
+    return cells if fmt.clip_quantile is None else torch.clamp(cells, -clip, clip)
+
+
+def codes_of_cells(
+    limited: Tensor, scale: Tensor, fmt: QuantFormat, rounded: Callable[[Tensor, str], Tensor] = cast_to_float
+) -> Tensor:
     """Codes as float32; a scale of zero (a cell that vanishes in its stored scale) gives code 0 for zero weights."""
-    limited = cells if fmt.clip_quantile is None else torch.clamp(cells, -clip, clip)
     scaled = limited / scale
     if fmt.number != "integer":
-        return round_to_float(scaled.clamp(fmt.code_min, fmt.code_max), fmt.number)
+        return rounded(scaled.clamp(fmt.code_min, fmt.code_max), fmt.number) + 0.0  # no negative zero
     codes = torch.round(scaled)
     if fmt.step > 1:
         codes = torch.round(codes / fmt.step) * fmt.step
@@ -188,29 +190,39 @@ def decode_cells(codes: Tensor, stored: Tensor, fmt: QuantFormat) -> Tensor:
     return values / codes.abs().mean(dim=-1, keepdim=True).clamp_min(1e-8) if fmt.keep_mean else values
 
 
+def finite_values(weight: Tensor) -> Tensor:
+    """A weight in float32.
+
+    Raises:
+        UserError: a value that is not finite.
+    """
+    if not torch.isfinite(weight).all():
+        raise UserError("cannot quantise NaN or infinite weights: export an earlier checkpoint")
+    return weight.detach().float().contiguous()
+
+
 def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
     """Round `weight` to the grid of `fmt`.
 
     Raises:
         UserError: a value that is not finite, or a scale that overflows its stored type.
     """
-    original = float_dtype_name(weight.dtype)
+    original = dtype_name(weight.dtype)
     if original not in FLOAT_DTYPES:
         raise UserError(f"cannot quantise a tensor of dtype {original}: only floating-point weights have scales")
-    values = weight.detach().float().contiguous()
-    if not torch.isfinite(values).all():
-        raise UserError("cannot quantise NaN or infinite weights: export an earlier checkpoint")
+    values = finite_values(weight)
     rows = fmt.has_rows(values.shape)
     fmt.padded(values.shape)
     cells = cells_of(values, fmt)
     clip = clip_of_cells(cells, fmt)
     scale, exact_stored = scales_of_cells(clip, rows, fmt)
-    stored = exact_stored.to(FLOAT_DTYPES[fmt.scale_dtype if rows else fmt.tensor_scale_dtype])
+    stored = exact_stored.to(STORED_DTYPES[fmt.scale_dtype if rows else fmt.tensor_scale_dtype])
     if not torch.isfinite(stored).all():
         raise UserError(
             f"a weight of magnitude {float(clip.max()):.4g} overflows its {stored.dtype} scale: route to float32"
         )
-    codes = cells_to_shape(codes_of_cells(cells, clip[..., None], scale[..., None], fmt), values.shape, fmt)
+    code_cells = codes_of_cells(limited_cells(cells, clip[..., None], fmt), scale[..., None], fmt)
+    codes = cells_to_shape(code_cells, values.shape, fmt)
     if fmt.number == "integer":
         return QuantisedTensor(codes.to(torch.int8), stored, fmt, original)
     bits = codes.to(torch.float8_e4m3fn).reshape(prod(values.shape)).view(torch.int8).reshape(values.shape)

@@ -13,7 +13,7 @@ from golf.codec.container import only_codec, read_guarded, read_header, read_sec
 from golf.codec.files import read_whole_file, write_whole_file
 from golf.codec.layout import STORED_DTYPES
 from golf.codec.none_codec import NoCodec
-from golf.codec.sections import build_sections, tensors_from_sections
+from golf.codec.sections import build_directory, classes_in, tensors_from_sections
 from golf.quant.protocol import StoredTensor
 from golf.quant.rtn import QuantisedTensor
 
@@ -67,8 +67,7 @@ class QuantisedState:
 
     def save(self, path: str | Path) -> None:
         """Write the state, uncompressed, in the artifact's container (no network, no tokenizer)."""
-        header, candidates = build_sections(self.tensors, self.classes)
-        write_whole_file(path, write_container(NoCodec(), header, [orders[:1] for orders in candidates])[0])
+        write_whole_file(path, write_container(NoCodec(), *build_directory(self.tensors, self.classes))[0])
 
     @classmethod
     def load(cls, path: str | Path, kinds: Sequence[type[StoredTensor]] = ()) -> "QuantisedState":
@@ -78,7 +77,8 @@ class QuantisedState:
 
         def read() -> QuantisedState:
             header, codec, start = read_header(blob, only_codec(NoCodec()), str(path))
-            return cls(*tensors_from_sections(header, read_sections(blob, header, codec, start, str(path)), known))
+            sections = read_sections(blob, header, codec, start, str(path))
+            return cls(tensors_from_sections(header, sections, known), classes_in(header))
 
         return read_guarded(str(path), read)
 

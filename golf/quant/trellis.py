@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
 from golf.errors import UserError
-from golf.quant.rtn import FLOAT_DTYPES, float_dtype_name
 from golf.quant.trellis_search import VALUE_MAX, TrellisSearch, value_bits
 from golf.quant.trellis_states import TRELLISES, UNGERBOECK_CODES, next_states, walk_of_spec
 
@@ -76,7 +76,7 @@ class TrellisTensor:
 
     def dequantise(self) -> Tensor:
         values = trellis_values(self.codes, self.states, self.trellis, self.walk_rows).float()
-        return (values * self.scales.float()[..., None]).to(FLOAT_DTYPES[self.original_dtype])
+        return (values * self.scales.float()[..., None]).to(STORED_DTYPES[self.original_dtype])
 
 
 def trellis_values(codes: Tensor, states: int, trellis: str = "ungerboeck", walk_rows: int = 0) -> Tensor:
@@ -169,7 +169,7 @@ class TrellisQuantiser:
         shape = (len(weights), *weights[0].shape)
         codes = ((values_RC - (values_RC & 1)) // 2).to(torch.int8).reshape(shape).cpu()
         scales = scale_R.to(SCALE_DTYPE).reshape(shape[:-1]).cpu()
-        dtype = float_dtype_name(weights[0].dtype)
+        dtype = dtype_name(weights[0].dtype)
         return [
             TrellisTensor(code.clone(), scale.clone(), self.states, dtype, self.trellis, walk_rows)
             for code, scale in zip(codes, scales)

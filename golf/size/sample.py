@@ -19,7 +19,6 @@ from torch import Tensor
 
 from golf.codec.artifact import artifact_bytes, state_variants
 from golf.codec.container import container_bytes, only_codec, read_header
-from golf.codec.layout import layouts_worth_trying
 from golf.codec.none_codec import NoCodec
 from golf.codec.parts import PartGroup, part_groups
 from golf.codec.protocol import Codec
@@ -145,10 +144,8 @@ def with_tensors(group: PartGroup, tensors: Sequence[Tensor]) -> PartGroup:
 
 
 def encoded_size(codec: Codec, group: PartGroup, tensors: Sequence[Tensor]) -> tuple[int, int]:
-    """Bytes of a section compressed now, and the number of the layout that was smallest."""
+    """Bytes of a section compressed now, and the number of the layout that was smaller."""
     if hasattr(codec, "encode_parts"):
         return len(codec.encode_parts(group, tensors)), 0  # pyright: ignore[reportAttributeAccessIssue]
-    layouts = layouts_worth_trying(group.dtype)
-    sizes = [len(codec.encode(group_bytes(tensors, group.dtype, layout))) for layout in layouts]
-    best = min(range(len(sizes)), key=sizes.__getitem__)
-    return sizes[best], best
+    plain, permuted = (len(codec.encode(group_bytes(tensors, permuted))) for permuted in (False, True))
+    return min(plain, permuted), int(permuted < plain)
