@@ -20,6 +20,7 @@ class Context(NamedTuple):
     block: index of the block visited; layer, mlp_layer: whose attention and MLP matrices it multiplies with.
     visit: position in the depth plan, of `depth` visits; blocks: number of blocks.
     quantise: linear maps with a fake quantiser use it in this forward; softness: slope of soft rounding, 0-D.
+    values: what is mixed into attention's values, None = nothing: mix(v [B, T, K E], context) -> v.
     shared: notes of this forward pass, from earlier visits to later ones (values of the first block …).
     positions_BS: int64, the positions whose output is wanted; None = all.
     """
@@ -38,6 +39,7 @@ class Context(NamedTuple):
     blocks: int = 1
     quantise: bool = False
     softness: Tensor | None = None
+    values: Any = None
     shared: dict[str, Any] | None = None
     positions_BS: Tensor | None = None
 

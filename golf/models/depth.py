@@ -41,24 +41,30 @@ class DepthPlan(NamedTuple):
     """Phases in order. blocks: blocks to build; layers: those that have matrices of their own (the first ones).
 
     extra_mlps: layers of which a further MLP exists, index `layers` + position; it starts as a copy.
+    rows: rows of skip weights, over all phases; None = as many as the visits pop.
     """
 
     phases: tuple[Phase, ...]
     blocks: int
     layers: int
     extra_mlps: tuple[int, ...] = ()
-
-    @property
-    def skip_rows(self) -> int:
-        """Rows of skip weights, over all phases."""
-        rows = [v.pop for phase in self.phases for v in phase.visits if v.pop is not None]
-        return max(rows, default=-1) + 1
+    rows: int | None = None
 
     def phase_at(self, progress: Progress) -> int:
         """Index of the phase that training is in."""
         if len(self.phases) == 1:
             return 0
         return max((i for i, phase in enumerate(self.phases) if phase.reached(progress)), default=0)
+
+
+def skip_rows(phases: Sequence[Phase]) -> int:
+    """Rows of skip weights that the visits of all phases take."""
+    return max([v.pop for phase in phases for v in phase.visits if v.pop is not None], default=-1) + 1
+
+
+def plan_of(phases: tuple[Phase, ...], blocks: int, layers: int, extra_mlps: tuple[int, ...] = ()) -> DepthPlan:
+    """A plan with as many rows of skip weights as its visits take."""
+    return DepthPlan(phases, blocks, layers, extra_mlps, skip_rows(phases))
 
 
 def split_in_half(
@@ -74,7 +80,7 @@ def split_in_half(
         rows: skip weights there are; None = as many as are needed.
         beyond_rows: what the pops beyond `rows` do: "none" = nothing, "last" = use the last row again.
     """
-    own = blocks if layers is None else layers
+    own = [None] * len(blocks) if layers is None else layers
     mlps = own if mlp_layers is None else mlp_layers
     half = len(blocks) // 2
     visits = []
@@ -89,7 +95,7 @@ def split_in_half(
 
 def plain_depth(num_layers: int) -> DepthPlan:
     """Each block once, no skips."""
-    return DepthPlan((Phase(tuple(Visit(block) for block in range(num_layers))),), num_layers, num_layers)
+    return plan_of((Phase(tuple(Visit(block) for block in range(num_layers))),), num_layers, num_layers)
 
 
 def unet_depth(num_layers: int) -> DepthPlan:
@@ -97,14 +103,14 @@ def unet_depth(num_layers: int) -> DepthPlan:
 
     The k-th block of the second half receives the output of block floor(L/2) - 1 - k, scaled by skip weight k.
     """
-    return DepthPlan((Phase(split_in_half(range(num_layers))),), num_layers, num_layers)
+    return plan_of((Phase(split_in_half(range(num_layers))),), num_layers, num_layers)
 
 
 def cycle_depth(num_layers: int, visits: int) -> DepthPlan:
     """`visits` visits that cycle through the blocks (i mod L), with U-Net skips over the visits (21 March, looped)."""
     if visits < num_layers:
         raise UserError(f"model.depth.visits={visits} leaves out blocks: type a number from {num_layers} on")
-    return DepthPlan((Phase(split_in_half([i % num_layers for i in range(visits)])),), num_layers, num_layers)
+    return plan_of((Phase(split_in_half([i % num_layers for i in range(visits)])),), num_layers, num_layers)
 
 
 def stem_core_tail_depth(num_layers: int, stem: int, core: int, repeats: int, skips: bool = True) -> DepthPlan:
@@ -117,7 +123,7 @@ def stem_core_tail_depth(num_layers: int, stem: int, core: int, repeats: int, sk
         )
     order = [*range(stem), *[stem + i for _ in range(repeats) for i in range(core)], *range(stem + core, num_layers)]
     visits = split_in_half(order) if skips else tuple(Visit(block) for block in order)
-    return DepthPlan((Phase(visits),), num_layers, num_layers)
+    return plan_of((Phase(visits),), num_layers, num_layers)
 
 
 def looped_order(num_layers: int, first: int, last: int, passes: int) -> list[int]:
@@ -180,7 +186,7 @@ def loop_depth(
     ]
     if starts[0] > 0 or start_step > 0:
         phases.insert(0, Phase(split_in_half(range(num_layers), rows=skip_rows, beyond_rows=beyond_rows)))
-    return DepthPlan(tuple(phases), num_layers, num_layers)
+    return plan_of(tuple(phases), num_layers, num_layers)
 
 
 def mini_recurrence_depth(
@@ -210,4 +216,4 @@ def mini_recurrence_depth(
     phases = [Phase(split_in_half(range(len(layers)), layers, mlp_layers=mlp_layers), at, start_step)]
     if at > 0 or start_step > 0:
         phases.insert(0, Phase(split_in_half(range(num_layers))))
-    return DepthPlan(tuple(phases), len(layers), num_layers, tuple(wanted) if untied_mlps else ())
+    return plan_of(tuple(phases), len(layers), num_layers, tuple(wanted) if untied_mlps else ())

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from golf.errors import UserError
 from golf.models.attention.documents import check_documents
 from golf.models.context import Context, at_positions
-from golf.models.depth import DepthPlan, Visit
+from golf.models.depth import DepthPlan, Visit, skip_rows
 from golf.models.layers import HeadLinear, rms_norm
 from golf.models.rope import Rope
 from golf.progress import Progress
@@ -83,27 +84,30 @@ class GPT(nn.Module):
         self._compiled_losses: Any = None
         self._compiled_whole_losses: Any = None
         self.head_adapter: Any = None  # final hidden states -> what test-time training adds to the logits
-        self.construction_rng: Any = torch.get_rng_state()  # for initialisers that repeat another order of draws
+        if hasattr(initialise, "before_construction"):
+            initialise.before_construction()  # type: ignore[attr-defined]
         # The order of construction is the order of the random draws; changing it changes every seeded run.
         self.tok_emb: Any = embedding(vocab_size=vocab_size, width=width)
         self.bigram = None if bigram is None else bigram(width=width)
         self.smear: Any = None if smear is None else smear(width=width)
-        self.skips = skips(rows=self.plan.skip_rows, width=width) if self.plan.skip_rows else None
+        rows = skip_rows(self.plan.phases) if self.plan.rows is None else self.plan.rows
+        self.skips: Any = skips(rows=rows, width=width) if rows else None
         kv_width = num_kv_heads * (width // num_heads)
         self.values = None if values is None else values(vocab_size=vocab_size, kv_width=kv_width)
         self.lanes: Any = None if lanes is None else lanes(num_layers=num_layers, width=width)
         hidden = round(mlp_mult * width)
-        parts: dict[str, Any] = {} if backend is None else {"backend": backend}
-        if xsa is not None:
-            parts["xsa"] = xsa
-        if self.values is not None:
-            parts["values"] = [self.values]
+        kernel = {} if backend is None else {"backend": backend}
+        parts: dict[str, Any] = {**kernel, **({} if xsa is None else {"xsa": xsa})}
         self.blocks = nn.ModuleList()
         for block in range(self.plan.blocks):
             own = {} if gate is None else {"gate": gate(width=width, num_heads=num_heads)}
             attn = attention(width=width, num_heads=num_heads, num_kv_heads=num_kv_heads, **parts, **own)
+            if self.values is not None and not hasattr(attn, "mixes_values"):
+                raise UserError("this attention mixes in no values: type model/values=none or another model/attention")
             self.blocks.append(residual(width=width, attn=attn, mlp=mlp(width=width, hidden=hidden), block=block))
-        self.extra_mlps = nn.ModuleList(mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps)
+        self.extra_mlps: Any = ()
+        if self.plan.extra_mlps:
+            self.extra_mlps = nn.ModuleList(mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps)
         if self.plan.blocks > num_layers or self.plan.extra_mlps:
             borrow_matrices(self.blocks, self.extra_mlps, num_layers)
         self.rope = rope(head_width=width // num_heads)
@@ -111,7 +115,6 @@ class GPT(nn.Module):
         self.objective: Any = None if objective is None else objective(width=width, vocab_size=vocab_size)
         if not next(self.parameters()).is_meta:
             initialise(self)
-        del self.construction_rng
         for rearrange in (weights, linear):
             if rearrange is not None:
                 rearrange(self)
@@ -192,6 +195,7 @@ class GPT(nn.Module):
                 blocks=self.plan.blocks,
                 quantise=quantise,
                 softness=self.softness,
+                values=self.values,
                 shared=shared,
                 positions_BS=positions_BS if index == restricted else None,
             )
@@ -203,7 +207,7 @@ class GPT(nn.Module):
                 x = self.lanes(x, block, here)
                 continue
             if visit.pop is not None:
-                x = self.skips(x, skips.pop(), visit.pop)  # type: ignore[misc]
+                x = self.skips(x, skips.pop(), visit.pop)
             x = block(x, here)
             if visit.push:
                 skips.append(x)
@@ -218,7 +222,7 @@ class GPT(nn.Module):
         """
         block: Any = self.blocks[visits[-1].block]
         attn = block.attn
-        inside = [getattr(attn, name, None) for name in ("backend", "xsa", "gate")]
+        inside = (getattr(attn, "backend", None), getattr(attn, "xsa", None), getattr(attn, "gate", None))
         parts = [part for part in (block, attn, block.mlp, self.lanes, *inside) if part is not None]
         able = all("restrictable" in vars(type(part)) for part in parts)
         return len(visits) - 1 if able and not attn._forward_hooks else None
@@ -349,7 +353,7 @@ class LayerMatrix:
         return self.matrices[context.mlp_layer if self.of_mlp else context.layer].weight
 
 
-def borrow_matrices(blocks: nn.ModuleList, extra_mlps: nn.ModuleList, num_layers: int) -> None:
+def borrow_matrices(blocks: nn.ModuleList, extra_mlps: Any, num_layers: int) -> None:
     """Let every linear map of the blocks take the matrix of the layer its visit names.
 
     Blocks from `num_layers` on have no matrices of their own; the extra MLPs follow the layers' in the count.

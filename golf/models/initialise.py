@@ -18,21 +18,17 @@ def draw_embedding(model: Any, std: float | None) -> None:
         model.tok_emb.weight.normal_(mean=0.0, std=std)
 
 
-def zero_projections(model: nn.Module) -> None:
+def round_to_bfloat16(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(torch.bfloat16))
+
+
+def finish(model: nn.Module) -> None:
+    """Output projections become zero, and tables get the dtype they asked for."""
     for module in model.modules():
         if isinstance(module, Linear) and module.zero and module.weight is not None:
             module.weight.zero_()
-
-
-def round_to_bfloat16(model: nn.Module) -> None:
-    for parameter in model.parameters():
-        parameter.copy_(parameter.to(torch.bfloat16).to(parameter.dtype))
-
-
-def cast_tables(model: nn.Module) -> None:
-    """Tables get the dtype they asked for."""
-    for module in model.modules():
-        if isinstance(module, TokenEmbedding | HashTable) and module.table_dtype is not None:
+        if isinstance(module, TokenEmbedding | HashTable):
             module.weight.data = module.weight.data.to(module.table_dtype)
 
 
@@ -51,10 +47,9 @@ class BaselineInitialiser:
     @torch.no_grad()
     def __call__(self, model: Any) -> None:
         self.draw(model)
-        zero_projections(model)
         if self.round_to_bf16:
             round_to_bfloat16(model)
-        cast_tables(model)
+        finish(model)
 
     def draw(self, model: Any) -> None:
         """New values, in the order of the rule."""
@@ -80,12 +75,16 @@ class OrthogonalInitialiser(BaselineInitialiser):
         smallest_side: int = 64,
         replay: bool = False,
     ):
-        super().__init__(embedding_std, round_to_bf16)
+        self.embedding_std, self.round_to_bf16 = embedding_std, round_to_bf16
         self.projection_gain, self.smallest_side, self.replay = projection_gain, smallest_side, replay
+
+    def before_construction(self) -> None:
+        if self.replay:
+            self.first_rng_state = torch.get_rng_state()
 
     def draw(self, model: Any) -> None:
         if self.replay:
-            torch.set_rng_state(model.construction_rng)
+            torch.set_rng_state(self.first_rng_state)
             torch.randn(model.tok_emb.weight.shape)
         draw_embedding(model, self.embedding_std)
         for name, module in model.named_modules():

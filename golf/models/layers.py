@@ -23,7 +23,7 @@ class Linear(nn.Linear):
     `zero` marks output projections that initialisers set to zero.
     """
 
-    roles: ClassVar[dict[str, str]] = {"weight": "matrix", "left": "matrix", "right": "matrix"}
+    roles: ClassVar[dict[str, str]] = {"weight": "matrix"}
     weight: Any  # None where `source` replaces it
     source: Callable[..., Tensor] | None = None
     op: Callable[..., Tensor] | None = None

@@ -68,7 +68,7 @@ class Ema:
 
     def decay_at(self, progress: Progress) -> float:
         """The decay used at this progress."""
-        if progress.fraction < self.start_fraction:
+        if self.start_fraction and progress.fraction < self.start_fraction:
             return 0.0
         if self.decay is not None:
             return self.decay

@@ -18,14 +18,14 @@ GRADIENT_CLIPS = ("global", "local")
 
 
 class UpdateRule(Protocol):
-    """Updates the parameters of one group in place from their gradients, keeping what it needs in `state[param]`.
+    """Updates the parameters of one group, which have gradients, in place; keeps what it needs in `state[param]`.
 
     A rule that says `sharded` averages its gradients itself where there are several ranks: see `ShardedMuonRule`.
     """
 
     sharded: bool
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None: ...
+    def update(self, group: dict[str, Any], params: list[Any], state: Any) -> None: ...
 
 
 class Composite(torch.optim.Optimizer):
@@ -104,7 +104,7 @@ class Composite(torch.optim.Optimizer):
     def _update(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
         if params:
-            self.rules[group["rule"]].update(group, params, [p.grad for p in params], self.state)
+            self.rules[group["rule"]].update(group, params, self.state)
 
     def _step_reducing(self, world: int) -> None:
         """The step of an optimizer that averages itself: what is sharded travels while the rest is done."""

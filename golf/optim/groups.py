@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from golf.errors import UserError
 from golf.models.roles import roles_of
@@ -27,7 +27,8 @@ class ParameterGroup:
     roles: tuple[str, ...] = ()
     pattern: str | None = None
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
+    beta1: float = 0.9
+    beta2: float = 0.95
     eps: float = 1e-8
 
 
@@ -38,29 +39,28 @@ def route_parameters(model: nn.Module, groups: list[ParameterGroup]) -> list[dic
         UserError: a parameter that no group takes, or a pattern that matches nothing.
     """
     roles = roles_of(model)
-    members: dict[str, list[tuple[str, Tensor]]] = {group.name: [] for group in groups}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    members: dict[str, list[str]] = {group.name: [] for group in groups}
+    for name in trained:
         named = [group for group in groups if group.pattern and re.search(group.pattern, name)]
         matching = [*named, *[group for group in groups if roles[name] in group.roles]]
         if not matching:
             raise UserError(
                 f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group"
             )
-        members[matching[0].name].append((name, parameter))
+        members[matching[0].name].append(name)
     for group in groups:
-        if group.pattern and not any(re.search(group.pattern, name) for name, _ in members[group.name]):
+        if group.pattern and not any(re.search(group.pattern, name) for name in members[group.name]):
             raise UserError(f"optimizer group '{group.name}': pattern '{group.pattern}' matches no parameter")
     return [
         {
-            "params": [parameter for _, parameter in members[group.name]],
-            "names": [name for name, _ in members[group.name]],
+            "params": [trained[name] for name in members[group.name]],
+            "names": members[group.name],
             "group": group.name,
             "rule": group.rule,
             "base_lr": group.lr,
             "weight_decay": group.weight_decay,
-            "betas": tuple(group.betas),
+            "betas": (group.beta1, group.beta2),
             "eps": group.eps,
             "step": 0,
         }

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.optim.banks import bank_of, bank_parameters, indices_by_shape, stacked_as, views_of_bank
+from golf.optim.banks import banked, by_shape, stacked_as
 
 NEWTON_SCHULZ_EPSILON = 1e-7
 ROW_NORM_FLOOR = 1e-7
@@ -127,47 +127,34 @@ class MuonRule:
         self.orthogonalise: Any = torch.compile(orthogonalise, dynamic=False) if compiled else orthogonalise
         self.row_normalise, self.weight_decay_placement = row_normalise, weight_decay_placement
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], state: Any) -> None:
-        for indices in indices_by_shape(params):
-            members = [params[i] for i in indices]
-            bank_parameters(members)
-            bank_NRC = bank_of(members)
-            assert bank_NRC is not None
-            gradient_NRC = stacked_as([grads[i] for i in indices], self.momentum_dtype)
-            direction_NRC = self.direction(gradient_NRC, self._momentum(members, state), group["momentum"])
-            self.apply(group, [bank_NRC], [direction_NRC])
+    def update(self, group: dict[str, Any], params: list[Any], state: Any) -> None:
+        for members in by_shape(params):
+            for p in members:
+                if "momentum_buffer" not in state[p]:
+                    state[p]["momentum_buffer"] = torch.zeros_like(p)
+            momentum_NRC = banked([state[p]["momentum_buffer"] for p in members], self.momentum_dtype)
+            gradient_NRC = stacked_as([p.grad for p in members], self.momentum_dtype)
+            direction_NRC = self.direction(gradient_NRC, momentum_NRC, group["momentum"])
+            self.apply(group, banked(members, members[0].dtype), direction_NRC)
 
     def direction(self, gradient_NRC: Tensor, momentum_NRC: Tensor, momentum: Tensor) -> Tensor:
         """Take the gradient into the momentum, in place; the orthogonalised and shape-scaled update in `dtype`."""
         momentum_NRC.mul_(momentum).add_(gradient_NRC)
-        update_NRC = momentum_NRC
-        if self.nesterov:  # one rounding, where momentum is bfloat16
-            update_NRC = (momentum_NRC.float() * momentum).add_(gradient_NRC).to(momentum_NRC.dtype)
+        update_NRC = (
+            (momentum_NRC.float() * momentum).add_(gradient_NRC).to(momentum_NRC.dtype)  # one rounding, if bfloat16
+            if self.nesterov
+            else momentum_NRC
+        )
         update_NRC = normalise_rows(update_NRC, self.row_normalise)
         rows, columns = gradient_NRC.shape[-2:]
         X_NRC = self.orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
         return X_NRC * max(1.0, rows / columns) ** 0.5
 
-    def apply(self, group: dict[str, Any], weights: list[Tensor], directions: list[Tensor]) -> None:
+    def apply(self, group: dict[str, Any], weight: Tensor, direction: Tensor) -> None:
         """W <- W (1 - lr wd) - lr X, or the decay after the update."""
         decay = group["weight_decay"] * group.get("weight_decay_multiplier", 1.0)
-        shrink = 1.0 - group["lr"] * decay
         if decay and self.weight_decay_placement == "before":
-            torch._foreach_mul_(weights, shrink)
-        deltas = [direction.to(weight.dtype) * group["lr"] for weight, direction in zip(weights, directions)]
-        torch._foreach_sub_(weights, deltas)
+            weight.mul_(1.0 - group["lr"] * decay)
+        weight.sub_(direction.to(weight.dtype) * group["lr"])
         if decay and self.weight_decay_placement == "after":
-            torch._foreach_mul_(weights, shrink)
-
-    def _momentum(self, members: list[Tensor], state: Any) -> Tensor:
-        """Momentum of these parameters as one bank, of which each parameter's `momentum_buffer` is a view."""
-        held = [state[p].get("momentum_buffer") for p in members]
-        if all(buffer is not None and buffer.dtype == self.momentum_dtype for buffer in held):
-            bank_NRC = bank_of(held)
-            if bank_NRC is not None:
-                return bank_NRC
-        filled = [torch.zeros_like(p) if buffer is None else buffer for p, buffer in zip(members, held)]
-        bank_NRC = stacked_as(filled, self.momentum_dtype)
-        for p, view in zip(members, views_of_bank(bank_NRC, members)):
-            state[p]["momentum_buffer"] = view
-        return bank_NRC
+            weight.mul_(1.0 - group["lr"] * decay)

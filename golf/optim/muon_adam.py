@@ -116,7 +116,8 @@ def muon_adam_groups(
         *(("matrix", ""), ("scalar", ""), ("gate", "scalar")),
     ):
         own_lr, own_decay = lr[name], weight_decay[name]
-        rule: dict[str, Any] = {"rule": "muon"} if name == "matrix" else {"rule": "adam", "betas": betas, "eps": eps}
+        adam = {"rule": "adam", "beta1": betas[0], "beta2": betas[1], "eps": eps}
+        rule: dict[str, Any] = {"rule": "muon"} if name == "matrix" else adam
         by_name[name] = ParameterGroup(
             name,
             lr=by_name[leader].lr if own_lr is None else own_lr,

@@ -50,13 +50,16 @@ class WarmdownSteps:
         )
 
     def __call__(self, progress: Progress) -> float:
-        return self._warmdown(progress) * warm_up_factor(progress.step, self.warmup_steps)
+        factor = self._warmdown(progress)
+        return factor * warm_up_factor(progress.step, self.warmup_steps) if self.warmup_steps else factor
 
     def _warmdown(self, progress: Progress) -> float:
         if self.warmdown_steps <= 0:
             return 1.0
         if progress.max_seconds:
-            seconds = progress.seconds + (self.first_step_seconds if progress.step else 0.0)
+            seconds = progress.seconds
+            if self.first_step_seconds and progress.step:
+                seconds += self.first_step_seconds
             warmdown = self.warmdown_steps * seconds / max(progress.step, 1)
             remaining = max(progress.max_seconds - seconds, 0.0)
             return remaining / max(warmdown, 1e-9) if remaining <= warmdown else 1.0
@@ -195,7 +198,8 @@ class Schedules:
     def apply(self, progress: Progress, optimizer: Any) -> dict[str, float]:
         """Set the optimizer's rates for the step that comes next; returns `values`."""
         values = self.values(progress)
-        optimizer.set_rates(values["lr"], values.get("momentum"), values.get("weight_decay"))
+        momentum = None if self.momentum is None else values["momentum"]
+        optimizer.set_rates(values["lr"], momentum, None if self.weight_decay is None else values["weight_decay"])
         return values
 
     def resized(self, batch: Any, values: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.optim.banks import bank_of, bank_parameters, indices_by_shape, matrix_count, stacked_as, views_of_bank
+from golf.optim.banks import banked, by_shape, matrix_count, stacked_as, views_of_bank
 from golf.optim.communication import Gathered, ScatteredSum, world_size
 from golf.optim.muon import MuonRule
 
@@ -82,15 +82,13 @@ class ShardedMuonRule(MuonRule):
 
     def _apply_gathered(self, group: dict[str, Any], stack: FlyingStack, gathered: Gathered) -> None:
         direction_NRC = gathered.wait()[: stack.count]
-        bank_parameters(stack.members)
+        bank_NRC = banked(stack.members, stack.members[0].dtype)
         if all(stack.have_gradient):
-            bank_NRC = bank_of(stack.members)
-            assert bank_NRC is not None
-            self.apply(group, [bank_NRC], [direction_NRC])
+            self.apply(group, bank_NRC, direction_NRC)
             return
-        moving = [i for i, has in enumerate(stack.have_gradient) if has]
-        views = views_of_bank(direction_NRC, stack.members)
-        self.apply(group, [stack.members[i] for i in moving], [views[i] for i in moving])
+        for member, view, has in zip(stack.members, views_of_bank(direction_NRC, stack.members), stack.have_gradient):
+            if has:
+                self.apply(group, member, view)
 
     def _shard(self, members: list[Tensor], part_NRC: Tensor, state: Any) -> Tensor:
         """This rank's part of the momentum; taken from whole buffers after a checkpoint, whoever wrote it."""
@@ -115,5 +113,4 @@ class ShardedMuonRule(MuonRule):
 
 def shard_stacks(params: list[Tensor]) -> list[list[Tensor]]:
     """Parameters by matrix shape, the stack with most numbers first."""
-    stacks = [[params[i] for i in indices] for indices in indices_by_shape(params)]
-    return sorted(stacks, key=lambda stack: -sum(p.numel() for p in stack))
+    return sorted(by_shape(params), key=lambda stack: -sum(p.numel() for p in stack))

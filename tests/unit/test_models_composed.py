@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
+from golf.errors import UserError
 from golf.models.attention.grouped_query import GroupedQueryAttention
 from golf.models.attention.sdpa import Sdpa
 from golf.models.bigram.hashed import BigramHash
@@ -21,6 +23,7 @@ from golf.models.rope import Rope
 from golf.models.skips import PlainSkips
 from golf.models.smear.channel import SmearGate
 from golf.models.softcap import TanhSoftcap
+from golf.models.values.embedding import ValueEmbedding
 
 BIGRAM = partial(BigramHash, buckets=32, columns=8)
 
@@ -106,3 +109,16 @@ def test_leaky_relu_power_formula(slope):
     h_F = mlp.fc.weight @ x_D
     expected = mlp.proj.weight @ torch.where(h_F > 0, h_F, slope * h_F) ** 2
     torch.testing.assert_close(mlp(x_D[None, None])[0, 0], expected)
+
+
+def test_an_attention_that_mixes_in_no_values_is_refused_where_there_are_some():
+    class Identity(nn.Module):
+        def __init__(self, **sizes):
+            super().__init__()
+
+        def forward(self, x_BTD, context, state=None):
+            return x_BTD, state
+
+    network(attention=Identity)
+    with pytest.raises(UserError, match="type model/values=none"):
+        network(attention=Identity, values=ValueEmbedding)

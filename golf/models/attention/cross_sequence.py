@@ -11,7 +11,7 @@ Legend: B batch, T time, H heads, K key/value heads, E head width, P time of the
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +40,12 @@ class CrossSequenceAttention(GroupedQueryAttention):
         num_kv_heads: int,
         backend: Callable[..., Tensor],
         qk_gain: float = 1.5,
-        values: list[Any] | None = None,
         xsa: Callable[..., Tensor] | None = None,
         gate: nn.Module | None = None,
         last_n: int = 1,
         train: bool = False,
     ):
-        super().__init__(width, num_heads, num_kv_heads, backend, qk_gain, values, xsa, gate)
+        super().__init__(width, num_heads, num_kv_heads, backend, qk_gain, xsa, gate)
         if last_n < 1:
             raise UserError(f"model.attention.last_n={last_n} must be at least 1; type model/attention=grouped_query")
         self.last_n, self.remembers_in_training = last_n, train

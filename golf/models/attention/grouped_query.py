@@ -2,7 +2,7 @@
 
 q, k, v = W x;  q, k <- rms(q), rms(k);  q, k <- rope;  q <- gain * q;  softmax(q k / sqrt(E)) v;  W_o.  Query head j
 reads key/value head floor(j K / H). Causal. Grouped queries: arXiv:2305.13245; QK-norm: arXiv:2010.04245.
-Additions at their places: `values` change v, `xsa` and then `gate` change what the heads return.
+Additions at their places: `context.values` change v, `xsa` and then `gate` change what the heads return.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ class GroupedQueryAttention(nn.Module):
         width: D. num_heads: H, divides D. num_kv_heads: K, divides H.
         qk_gain: initial value of the per-head query gain (1.5 in the baseline, 4 to 5.25 in April).
         backend: (q [B, H, T, E], k, v [B, K, T, E], context) -> y [B, H, T, E].
-        values: list of one module shared by all layers: mix(v [B, T, K E], context) -> v. None = without.
         xsa: (y, v, context) -> y. gate: module (y, x [B, T, D]) -> y. None = without.
     """
 
     roles: ClassVar[dict[str, str]] = {"q_gain": "scalar"}
     restrictable: ClassVar[bool] = True
+    mixes_values: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -39,7 +39,6 @@ class GroupedQueryAttention(nn.Module):
         num_kv_heads: int,
         backend: Callable[..., Tensor],
         qk_gain: float = 1.5,
-        values: list[Any] | None = None,
         xsa: Callable[..., Tensor] | None = None,
         gate: nn.Module | None = None,
     ):
@@ -52,7 +51,7 @@ class GroupedQueryAttention(nn.Module):
         self.add_projections(width, num_kv_heads * self.head_width)
         self.proj = Linear(width, width, zero=True)
         self.q_gain = nn.Parameter(torch.full((num_heads,), qk_gain))
-        self.backend, self.values, self.xsa, self.gate = backend, values, xsa, gate
+        self.backend, self.xsa, self.gate = backend, xsa, gate
 
     def add_projections(self, width: int, kv_width: int) -> None:
         """The matrices that `project` uses."""
@@ -74,9 +73,9 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
         q_BTD, k_BTC, v_BTC = self.project(x_BTD, context)
-        if self.values is not None:
-            v_BTC = self.values[0].mix(v_BTC, context)
-        q_BHTE, k_BKTE, v_BKTE = self.heads(q_BTD), self.heads(k_BTC), self.heads(v_BTC)
+        if context.values is not None:
+            v_BTC = context.values.mix(v_BTC, context)
+        q_BHTE, k_BKTE, v_BKTE = (self.heads(x_BTC) for x_BTC in (q_BTD, k_BTC, v_BTC))
         k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TR, context.sin_TR)
         at_BS = context.positions_BS
         if at_BS is None:

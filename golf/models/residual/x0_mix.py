@@ -40,11 +40,11 @@ class X0MixBlock(nn.Module):
         self.attn_scale = nn.Parameter(torch.ones(width))
         self.mlp_scale = nn.Parameter(torch.ones(width))
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(width), torch.zeros(width))))
-        self.block, self.norm_factor = block, (block + 1) ** -0.5 if norm_scale else 1.0
+        self.norm_factor = (block + 1) ** -0.5 if norm_scale else None
         self.attends = block not in attention_free
 
-    def norm(self, x_BTD: Tensor) -> Tensor:
-        return rms_norm(x_BTD) if self.norm_factor == 1.0 else rms_norm(x_BTD) * self.norm_factor
+    def normed(self, x_BTD: Tensor) -> Tensor:
+        return rms_norm(x_BTD) if self.norm_factor is None else rms_norm(x_BTD) * self.norm_factor
 
     def read(self, x_BTD: Tensor, context: Context) -> Tensor:
         """What this block's branches read from the stream: its mixture with the embedding."""
@@ -53,12 +53,11 @@ class X0MixBlock(nn.Module):
 
     def attention(self, x_BTD: Tensor, context: Context) -> Tensor:
         """Scaled output of the attention branch."""
-        y_BTD, _ = self.attn(self.norm(x_BTD), context)
-        return self.attn_scale.to(x_BTD.dtype) * y_BTD
+        return self.attn_scale.to(x_BTD.dtype) * self.attn(self.normed(x_BTD), context)[0]
 
     def feed_forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         """Scaled output of the MLP branch."""
-        return self.mlp_scale.to(x_BTD.dtype) * self.mlp(self.norm(x_BTD), context)
+        return self.mlp_scale.to(x_BTD.dtype) * self.mlp(self.normed(x_BTD), context)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         x_BTD = self.read(x_BTD, context)

@@ -47,6 +47,7 @@ class LowRankWeights:
                 linear.left.copy_(U[:, :rank] * S[:rank].sqrt())
                 linear.right.copy_(S[:rank, None].sqrt() * Vt[:rank])
             linear.source, linear.weight = LowRankMatrix(linear), None
+            linear.roles = {"left": "matrix", "right": "matrix"}
             changed += 1
         if not changed:
             raise UserError(
