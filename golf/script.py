@@ -230,7 +230,8 @@ class ProgramRun:
             path = Path(self.options.output)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(blob)
-            code_bytes, artifact_bytes = Path(sys.argv[0]).stat().st_size, path.stat().st_size
+            code = Path(sys.argv[0])
+            code_bytes, artifact_bytes = code.stat().st_size if code.is_file() else 0, path.stat().st_size
             self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes}
             self.say(f"Code size: {code_bytes} bytes")
             self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
