@@ -231,7 +231,8 @@ class ProgramRun:
             write_whole_file(path, make_file(quantised, self.program.network, identity, self.program.codec)[0])
             code = Path(sys.argv[0])
             code_bytes, artifact_bytes = code.stat().st_size if code.is_file() else 0, path.stat().st_size
-            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes}
+            limit = self.program.budget.limit_bytes
+            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "limit_bytes": limit}
             self.say(f"Code size: {code_bytes} bytes")
             self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
             self.say(f"Total submission size {self.program.codec.name}: {artifact_bytes + code_bytes} bytes")
