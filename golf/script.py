@@ -232,7 +232,8 @@ class ProgramRun:
             path.write_bytes(blob)
             code = Path(sys.argv[0])
             code_bytes, artifact_bytes = code.stat().st_size if code.is_file() else 0, path.stat().st_size
-            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes}
+            limit = self.program.budget.limit_bytes
+            self.results |= {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "limit_bytes": limit}
             self.say(f"Code size: {code_bytes} bytes")
             self.say(f"Serialized model {self.program.codec.name}: {artifact_bytes} bytes")
             self.say(f"Total submission size {self.program.codec.name}: {artifact_bytes + code_bytes} bytes")
