@@ -34,7 +34,7 @@ from golf.evaluation.bpb import bits_per_byte
 from golf.evaluation.ledger import coverage_text
 from golf.evaluation.phases import EvaluationClock
 from golf.evaluation.plain import is_plain, score_plainly
-from golf.evaluation.protocol import EvaluationPlan, describe_evaluator, evaluate
+from golf.evaluation.protocol import EvaluationPlan, evaluate
 from golf.evaluation.split import targets_to_score, whole_windows
 from golf.loop import deterministic_on_cpu, seed_everything, settling_steps, train, warm_up
 from golf.models.exported import exported_state, load_exported
@@ -307,7 +307,6 @@ class ProgramRun:
                 {
                     "weights": what,
                     "name": name,
-                    "protocol": describe_evaluator(evaluator),
                     "nats_per_token": loss,
                     "bpb": bpb,
                     "coverage": {"split_targets": split, "scored": scored, "scored_twice": twice},

@@ -7,7 +7,7 @@ the same bits (golf/quant/fake_quant.py calls the same functions).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from math import ceil, floor, prod
 from typing import Any, ClassVar
 
@@ -89,7 +89,7 @@ class KnownFormats:
 
 def format_settings(fmt: QuantFormat) -> dict[str, Any]:
     """What a format has set other than by default, as plain data."""
-    held = vars(fmt)
+    held = asdict(fmt)
     return {part.name: held[part.name] for part in fields(QuantFormat) if held[part.name] != part.default}
 
 
@@ -129,7 +129,7 @@ def row_quantile(magnitudes: Tensor, quantile: float) -> Tensor:
 
 def clip_of_cells(cells: Tensor, fmt: QuantFormat) -> Tensor:
     """The magnitude of each cell that maps to `scale_codes`, float32."""
-    if cells.shape[-1] == 0 or cells.numel() == 0:
+    if cells.numel() == 0:
         return cells.new_zeros(cells.shape[:-1])
     if fmt.clip == "absmean":
         clip = cells.abs().mean(dim=-1)

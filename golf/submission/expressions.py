@@ -224,6 +224,17 @@ class Expressions(Members):
         return value
 
     def _compare(self, node: ast.Compare, scope: Scope) -> Value:
+        match node:
+            case ast.Compare(
+                ast.Constant(str(name)),
+                [ast.In()],
+                [ast.Call(ast.Name("vars"), [ast.Call(ast.Name("type"), [one], [])], [])],
+            ):
+                held = self.evaluate(one, scope)
+                if held and all(isinstance(atom, Instance) for atom in held):
+                    return self._joined({name in atom.of.own_names() for atom in held if isinstance(atom, Instance)})
+            case _:
+                pass
         operands = [self.evaluate(part, scope) for part in (node.left, *node.comparators)]
         if not all(operands):
             return NOTHING

@@ -39,6 +39,7 @@ from golf.submission.types import without_types
 
 PROGRAM = ("golf.script", "Program")
 MAIN = ("golf.script", "main")
+CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli", "zpaq": "zpaq"}  # of codecs that Python has not
 ANY_TOKENIZER = "golf.data.tokenizer.open_tokenizer"
 FORMS = ("readable", "packed", "whole")
 # Definitions and methods whose checks of input stay: the main program's, those that protect a score, and those of what
@@ -364,14 +365,15 @@ def import_order(modules: dict[str, CoreModule], wanted: Iterable[str]) -> list[
 
 # -- beginning and end ------------------------------------------------------------------------------------------------
 def heading(config: dict[str, Any]) -> str:
+    codec = str((config.get("codec") or {}).get("_target_", ""))
+    packages = ["torch", "numpy", "sentencepiece", *(p for name, p in CODEC_PACKAGES.items() if name in codec)]
     return (
         f'"""{config["name"]}: one file made by golf from its modules; each section names the one it comes from.\n\n'
         "    python train_gpt.py                          train, pack model.golf, score it\n"
         "    python train_gpt.py --eval-only model.golf   score an artifact\n"
         "    torchrun --standalone --nproc_per_node=8 train_gpt.py\n\n"
-        "Needs torch, numpy and sentencepiece; --help lists the options. Of golf's modules there is what this run's\n"
-        "configuration (at the end) needs: values that cannot vary are written where they are used, checks of input\n"
-        "that the run has passed are left out, and docstrings are cut to their first paragraph.\n"
+        f"Needs {', '.join(packages[:-1])} and {packages[-1]}. What the configuration (at the end) does not use\n"
+        "is left out, so are checks that the run has passed; docstrings are cut to their first clause.\n"
         '"""\n'
     )
 

@@ -25,7 +25,7 @@ PURE_CALLS = {
         "type",
         "prod",
     ),
-    *("repr", "reversed", "callable", "divmod"),
+    *("repr", "reversed", "callable", "divmod", "vars"),
 }
 PURE_METHODS = {
     *("get", "items", "keys", "values", "startswith", "endswith", "removeprefix", "removesuffix", "is_cuda", "copy"),

@@ -201,6 +201,15 @@ class ClassFacts:
             found += [item for item in base.lineage() if item not in found]
         return found
 
+    def own_names(self) -> set[str]:
+        """What the body of the class itself binds."""
+        bound = {item.name for item in self.node.body if isinstance(item, ast.FunctionDef | ast.ClassDef)}
+        given = [
+            n for item in self.node.body if isinstance(item, ast.Assign) for t in item.targets for n in ast.walk(t)
+        ]
+        given += [item.target for item in self.node.body if isinstance(item, ast.AnnAssign) and item.value is not None]
+        return bound | {n.id for n in given if isinstance(n, ast.Name)}
+
     def settle(self) -> None:
         """All bases are known now."""
         self.ancestry = self.lineage()

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from golf.errors import UserError, VerificationFailed
+from golf.submission.flatten import CODEC_PACKAGES
 
 VISIBLE = ("torch", "numpy", "sentencepiece")
-CODEC_PACKAGES = {"zstd": "zstandard", "brotli": "brotli", "zpaq": "zpaq"}
 # What the file reads from its environment when it runs in earnest: a check takes the run's own values.
 CHALLENGE_VARIABLES = ("DATA_PATH", "TOKENIZER_PATH", "SEED", "MAX_WALLCLOCK_SECONDS", "RUN_ID", "RANK", "WORLD_SIZE")
 BPB_TOLERANCE = 1e-9
@@ -142,8 +142,9 @@ def compare_scores(
 ) -> dict[str, float]:
     """BPB by protocol; raises VerificationFailed at the first one that differs from the run's ladder."""
     tolerance = BPB_TOLERANCE if hardware["accelerator"] == "cpu" else LOSS_TOLERANCE
+    protocols = {entry["protocol"].split()[0]: entry["protocol"] for entry in ladder}  # which begins with its name
     expected = {entry["protocol"]: entry["bpb"] for entry in ladder}
-    found = {score["protocol"]: score["bpb"] for score in scores}
+    found = {protocols.get(score["name"], score["name"]): score["bpb"] for score in scores}
     if found.keys() != expected.keys():
         raise VerificationFailed(f"{code_path} scores {sorted(found)}, the run scored {sorted(expected)}")
     for protocol, bpb in found.items():
