@@ -308,7 +308,7 @@ class Inliner:
             if name not in stored and fixed and not (identifiers(value) & inner):
                 straight[name] = value
                 continue
-            if not uses[name][0] and is_pure(value):
+            if not uses[name][0] and name not in stored and is_pure(value):
                 continue
             mapping[name] = fresh(name if name != "self" else own_name(value), taken)
             before.append(ast.Assign([ast.Name(mapping[name], ast.Store())], value))

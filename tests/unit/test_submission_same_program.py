@@ -333,3 +333,34 @@ print(make(**settings), make(b=3, **settings), make(**{**settings, "c": 4}))
 )
 def test_the_program_stays_the_same(name, source):
     special(source)
+
+
+def test_a_parameter_that_is_only_added_to_stays_apart_from_the_callers_variable():
+    special(
+        """
+import sys
+
+
+def count(start, sizes):
+    for size in sizes:
+        start += size
+
+
+def read(blob, sizes, start):
+    count(start, sizes)
+    found = []
+    for size in sizes:
+        found.append(blob[start : start + size])
+        start += size
+    return found
+
+
+def outer(blob, sizes):
+    first, begin = len(sys.argv), len(sys.argv) + 3
+    print(first)
+    return read(blob, sizes, begin)
+
+
+print(outer(list(range(len(sys.path) + 9)), [len(sys.argv), 2]))
+"""
+    )
