@@ -20,13 +20,23 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 STORED_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
-        *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    )
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "bool": torch.bool,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
 }
-FLOAT_DTYPES = {name: dtype for name, dtype in STORED_DTYPES.items() if dtype.is_floating_point}
+FLOAT_DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 
 
 def tensor_bytes(tensor: Tensor, by_columns: bool = False) -> bytes:

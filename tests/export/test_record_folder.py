@@ -167,7 +167,7 @@ def test_what_is_refused(seeds, change, settings, words):
 
 def test_too_large_names_the_classes(seeds):
     run = RunFolder(seeds[0].path, {**seeds[0].config, "budget": {**seeds[0].config["budget"], "limit_bytes": 1000}})
-    with pytest.raises(LimitExceeded, match=r"over the limit of 1,000 \(code .*fit\.margin_bytes=0"):
+    with pytest.raises(LimitExceeded, match=r"over the limit of 1,000 \(embedding .*, code .*fit\.margin_bytes=0"):
         write(run)
 
 
