@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golf.evaluation.scorer import is_worth_compiling
 from golf.evaluation.split import count_target_bytes
 from golf.evaluation.windows import derived_batch_tokens
 
@@ -40,7 +41,7 @@ def score_plainly(
 ) -> tuple[float, int, np.ndarray]:
     """Score the windows of a protocol; arguments as for `evaluate`, of which this is the plain half.
 
-    compiled: compile the network for shapes of more than one batch, which are padded with their last window.
+    compiled: compile the network for shapes that are worth it; their batches are padded with their last window.
 
     Returns:
         Nats and bytes of everything scored, and how often each target was.
@@ -54,7 +55,7 @@ def score_plainly(
         starts, rows = [window.start for window in group], max(most_tokens // length, 1)
         for start in starts:
             times_N[start + first : start + length] += 1
-        padded = compiled and len(starts) > rows
+        padded = compiled and is_worth_compiling(model, len(starts) * length, device)
         run = losses if padded else model.nll_at
         for begin in range(rank * rows, len(starts), world * rows):
             own = starts[begin : begin + rows]

@@ -22,6 +22,12 @@ COMPILE_FLOPS = {"cpu": 2e13, "cuda": 2e16}
 COMPILED_SHAPES = 32  # at most, the ones with the most work; the others run as they are
 
 
+def is_worth_compiling(model: Any, tokens: int, device: Any) -> bool:
+    """Whether a network that reads so many tokens in one shape gains by being compiled for it."""
+    multiplications = 2.0 * tokens * sum(parameter.numel() for parameter in model.parameters())
+    return multiplications >= COMPILE_FLOPS.get(torch.device(device).type, float("inf"))
+
+
 class Rows(NamedTuple):
     """A batch on the host: ids and targets [B, T + 1], places [B, S] or None = all; first scored and length [B]."""
 
@@ -63,10 +69,9 @@ class WindowScorer:
         graph = "compiled_whole_losses" if self.whole else "compiled_losses"
         if not self.compiled or not hasattr(model, graph):
             return
-        per_token = 2.0 * sum(parameter.numel() for parameter in model.parameters())
-        enough = COMPILE_FLOPS.get(self.device.type, float("inf"))
         work = sorted(batches.tokens_by_shape().items(), key=lambda item: -item[1])[:COMPILED_SHAPES]
-        self.rows_of = {shape: max(batch_tokens // shape[0], 1) for shape, count in work if count * per_token >= enough}
+        worth = [shape for shape, count in work if is_worth_compiling(model, count, self.device)]
+        self.rows_of = {shape: max(batch_tokens // shape[0], 1) for shape in worth}
         if self.rows_of:
             self.net, self._graph = model, getattr(model, graph)()
 
