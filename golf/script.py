@@ -322,7 +322,7 @@ class ProgramRun:
 
 def read_options(program: Program, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train, pack and score this model, or score an artifact.")
-    folder, tokenizer = os.environ.get("DATA_PATH", program.data_folder), os.environ.get("TOKENIZER_PATH")
+    folder, tokenizer = os.environ.get("DATA_PATH") or program.data_folder, os.environ.get("TOKENIZER_PATH")
     parser.add_argument("--data", default=folder, help="folder with fineweb_train_*.bin and fineweb_val_*.bin")
     parser.add_argument("--tokenizer", default=tokenizer, help="its tokenizer; default: the one of the folder")
     parser.add_argument("--steps", type=int, default=0, help="train so many steps of the run, then stop")

@@ -19,17 +19,6 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-class FlyingMeans:
-    """Means over ranks on their way; `land` waits and leaves them in the tensors."""
-
-    def __init__(self, tensors: Sequence[Tensor], world: int):
-        self.world = world
-        self.works, self.messages = sent(tensors)
-
-    def land(self) -> None:
-        landed(self.works, self.messages, self.world)
-
-
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
     """Replace every tensor by its mean over ranks."""
     works, messages = sent(tensors)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.optim.communication import FlyingMeans, world_size
+from golf.optim.communication import average_over_ranks, world_size
 
 GRADIENT_CLIPS = ("global", "local")
 
@@ -114,7 +114,7 @@ class Composite(torch.optim.Optimizer):
         others = [group for group in self.param_groups if not self.rules[group["rule"]].sharded]
         flying = [self.rules[group["rule"]].launch(group) for group in sharded]
         grads = [p.grad for group in others for p in group["params"] if p.grad is not None]
-        FlyingMeans(grads, world).land()
+        average_over_ranks(grads, world)
         if self.clip == "global" and self.clip_norm > 0:
             self._clip_parts(grads, [stack for stacks in flying for stack in stacks])
         for group in others:

@@ -11,7 +11,7 @@ import builtins
 from typing import Any
 
 from golf.submission.unused import bound_names
-from golf.submission.walk import walk
+from golf.submission.walk import walk, within_trials
 
 CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
 
@@ -53,7 +53,7 @@ class Records:
     """The records that one function makes."""
 
     def __init__(self, function: ast.FunctionDef, records: dict[str, dict[str, ast.expr | None]], top: set[str]):
-        self.function, self.records = function, records
+        self.function, self.records, self.tried = function, records, within_trials(function)
         self.taken = {n.id for n in walk(function) if isinstance(n, ast.Name)} | top
         self.taken |= {n.arg for n in walk(function) if isinstance(n, ast.arg)} | set(dir(builtins))
         self.taken |= {n.name for n in walk(function) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
@@ -73,7 +73,9 @@ class Records:
                 values = self.values(call, self.records.get(kind, {}))
             case _:
                 return [node]
-        if not values or getattr(node, "commented", False) or not self.is_only_read(name, set(values)):
+        if not values or getattr(node, "commented", False) or id(node) in self.tried:
+            return [node]
+        if not self.is_only_read(name, set(values)):
             return [node]
         variables = {field: self.new_name(name, field) for field in values}
         FieldsAsVariables(name, variables).visit(self.function)

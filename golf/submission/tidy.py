@@ -11,7 +11,7 @@ import ast
 from typing import Any
 
 from golf.submission.inline import SCOPES, first_in, substituted, uses_of
-from golf.submission.walk import walk
+from golf.submission.walk import walk, within_trials
 
 DELAYED = (*SCOPES, ast.GeneratorExp, ast.ClassDef)
 NEXT = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Return, ast.For, ast.If)
@@ -43,7 +43,7 @@ class Variables:
     """The variables of one function: where each is assigned and read."""
 
     def __init__(self, function: ast.FunctionDef, rebound: set[str]):
-        self.function, self.rebound = function, rebound
+        self.function, self.rebound, self.tried = function, rebound, within_trials(function)
         self.fixed: set[str] = set()  # parameters, and names that are not this function's alone
         self.stores: dict[str, int] = {}
         self.loads: dict[str, int] = {}
@@ -157,6 +157,8 @@ class Variables:
         if len(targets) != 1 or not isinstance(targets[0], ast.Name) or targets[0].id != name or source == name:
             return False
         if {name, source} & (self.delayed | self.rebound) or getattr(block[position], "commented", False):
+            return False
+        if id(following) in self.tried:
             return False
         held = [n for n in walk(following.value) if isinstance(n, ast.Name) and n.id in (name, source)]
         if not all(isinstance(n.ctx, ast.Load) for n in held):

@@ -37,6 +37,11 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         level = below
 
 
+def within_trials(node: ast.AST) -> set[int]:
+    """Ids of what stands in a `try`: between two statements of it a handler, or what follows, may look at variables."""
+    return {id(item) for trial in walk(node) if isinstance(trial, ast.Try) for item in walk(trial)}
+
+
 def copied(node: Any) -> Any:
     """A node and everything below it anew.
 

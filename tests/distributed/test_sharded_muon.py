@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from golf.loop import average_gradients
-from golf.optim.communication import FlyingMeans, average_over_ranks
+from golf.optim.communication import average_over_ranks, landed, sent
 from golf.optim.muon_adam import muon_adam
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
@@ -216,9 +216,9 @@ def means_main(rank, port, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     tensors = means_input(rank)
-    flying = FlyingMeans(tensors, 2)
-    flying.land()
-    torch.save({"means": tensors, "messages": len(flying.messages)}, folder / f"means{rank}.pt")
+    works, messages = sent(tensors)
+    landed(works, messages, 2)
+    torch.save({"means": tensors, "messages": len(messages)}, folder / f"means{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -83,6 +83,8 @@ def test_names_that_mean_something_else_are_kept():
         "    box = Box(size)\n    return box.size + len(box.labels)",
         "    box = Box(size, [])\n    return str(box.size) + box.kind",
         "    box = Checked(size)\n    return box.size",
+        "    for n in (1, 0):\n        try:\n            pair = Pair(n, 1 // n)\n        except ZeroDivisionError:\n"
+        "            pass\n    return pair.left",
         "    def inner(pair):\n        return pair.left\n    pair = Pair(size)\n    return pair.left + inner(Pair(1))",
     ],
 )

@@ -364,3 +364,24 @@ def outer(blob, sizes):
 print(outer(list(range(len(sys.path) + 9)), [len(sys.argv), 2]))
 """
     )
+
+
+def test_a_value_that_a_handler_may_see_is_not_replaced():
+    special(
+        """
+import sys
+
+
+def divided(x):
+    y = 7
+    try:
+        y = x
+        y = y // x
+    except ZeroDivisionError:
+        pass
+    return y
+
+
+print(divided(len(sys.argv) - len(sys.argv)), divided(len(sys.argv)))
+"""
+    )
