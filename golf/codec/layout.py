@@ -19,6 +19,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def torch_dtype(name: str) -> torch.dtype:
+    """"bfloat16" → `torch.bfloat16`; whether a name from a file is one of STORED_DTYPES is for its reader to check."""
+    return getattr(torch, name)
+
+
 STORED_DTYPES = {
     "int8": torch.int8,
     "uint8": torch.uint8,
@@ -50,7 +55,7 @@ def flat_from_bytes(raw: bytes | memoryview, dtype: str, planes: int = 1) -> Ten
     bits = torch.tensor(np.frombuffer(raw, dtype=np.uint8).reshape(planes, -1).T)
     if dtype == "bool" and bits.gt(1).any():
         raise ValueError("a truth value that is neither 0 nor 1")
-    return bits.flatten().view(STORED_DTYPES[dtype])
+    return bits.flatten().view(torch_dtype(dtype))
 
 
 def tensor_from_flat(flat: Tensor, shape: Sequence[int], by_columns: bool = False) -> Tensor:

@@ -20,6 +20,7 @@ from golf.codec.layout import (
     split_planes,
     tensor_bytes,
     tensor_from_flat,
+    torch_dtype,
 )
 from golf.quant.protocol import StoredTensor
 
@@ -99,7 +100,7 @@ def tensors_from_sections(
         raise ValueError(damage_of_directory(header) or damage_of_sections(header, sections))
     left = []
     for (_, _, dtype), permuted, raw in zip(header["groups"], header["layouts"], sections):
-        left.append(flat_from_bytes(raw, dtype, STORED_DTYPES[dtype].itemsize if permuted else 1))
+        left.append(flat_from_bytes(raw, dtype, torch_dtype(dtype).itemsize if permuted else 1))
     kind_of = {kind.kind: kind for kind in kinds}
     tensors: dict[str, StoredTensor] = {}
     for name, _, spec, entries in header["tensors"]:

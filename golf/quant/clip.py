@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.codec.layout import STORED_DTYPES, dtype_name
+from golf.codec.layout import dtype_name, torch_dtype
 from golf.errors import UserError
 from golf.quant.formats import QuantFormat, floor_rows
 from golf.quant.rtn import QuantisedTensor, codes_of_cells, finite_values, quantise_rows, row_quantile, scales_of_cells
@@ -52,7 +52,7 @@ class ClipSearch:
         else:
             chosen = errors.argmin(dim=0)
         picked = torch.gather(codes, 0, chosen[None, ..., None].expand(1, *values.shape))[0]
-        stored = torch.gather(scales, 0, chosen[None])[0].to(STORED_DTYPES[self.format.scale_dtype])
+        stored = torch.gather(scales, 0, chosen[None])[0].to(torch_dtype(self.format.scale_dtype))
         return QuantisedTensor(picked.to(torch.int8), stored, self.format, dtype_name(weight.dtype))
 
     def payload_bytes(self, shape: tuple[int, ...]) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
+from golf.codec.layout import FLOAT_DTYPES, dtype_name, torch_dtype
 from golf.errors import UserError
 from golf.quant.formats import absmax_rows
 from golf.quant.rtn import QuantisedTensor, quantise_rows
@@ -60,7 +60,7 @@ class FactoredTensor:
         left, right = self.left, self.right
         sums = left.codes.float() @ right.codes.float().T
         values = sums * left.scales.float()[:, None] * right.scales.float()[None]
-        return values.to(STORED_DTYPES[self.original_dtype])
+        return values.to(torch_dtype(self.original_dtype))
 
 
 class LowRankFactors:

@@ -8,7 +8,7 @@ Invariant: `round_to_float` gives what `cast_to_float` gives wherever that is fi
 import torch
 from torch import Tensor
 
-from golf.codec.layout import STORED_DTYPES
+from golf.codec.layout import torch_dtype
 
 # name -> (bits of mantissa, exponent of the smallest normal number)
 NARROW_FLOATS = {"float16": (10, -14), "bfloat16": (7, -126), "float8_e4m3": (3, -6)}
@@ -16,7 +16,7 @@ NARROW_FLOATS = {"float16": (10, -14), "bfloat16": (7, -126), "float8_e4m3": (3,
 
 def cast_to_float(values: Tensor, name: str) -> Tensor:
     """float32 `values` rounded to the named type, still float32: outside of graphs, where a cast is a cast."""
-    return values.to(torch.float8_e4m3fn if name == "float8_e4m3" else STORED_DTYPES[name]).float()
+    return values.to(torch.float8_e4m3fn if name == "float8_e4m3" else torch_dtype(name)).float()
 
 
 def round_to_float(values: Tensor, name: str) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from golf.codec.layout import STORED_DTYPES, dtype_name
+from golf.codec.layout import dtype_name, torch_dtype
 from golf.errors import UserError
 from golf.quant.formats import QuantFormat, deviation_rows
 from golf.quant.rtn import QuantisedTensor, clip_of_cells, quantise_rows, scales_of_cells
@@ -254,7 +254,7 @@ class Gptq:
             chosen_R = self.choose(errors)
             rows = torch.arange(R, device=device)
             codes_RC = codes[chosen_R, rows][:, torch.argsort(factor.order_C)]
-            scale_R = scales[chosen_R, rows].to(STORED_DTYPES[self.format.scale_dtype])
+            scale_R = scales[chosen_R, rows].to(torch_dtype(self.format.scale_dtype))
             results.append(
                 QuantisedTensor(codes_RC.to(torch.int8).cpu(), scale_R.cpu(), self.format, dtype_name(weight.dtype))
             )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from golf.codec.layout import STORED_DTYPES
+from golf.codec.layout import torch_dtype
 from golf.errors import UserError
 from golf.quant.protocol import StoredTensor
 from golf.quant.rtn import QuantisedTensor
@@ -72,7 +72,7 @@ class CorrectedTensor:
 
     def dequantise(self) -> Tensor:
         plain = replace(self.base, original_dtype="float32").dequantise()
-        return (plain + self.correction()).to(STORED_DTYPES[self.base.original_dtype])
+        return (plain + self.correction()).to(torch_dtype(self.base.original_dtype))
 
 
 def spread_scales(codes: Tensor, scales: Tensor) -> Tensor:

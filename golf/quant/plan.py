@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.codec.layout import STORED_DTYPES
+from golf.codec.layout import STORED_DTYPES, torch_dtype
 from golf.codec.sections import tensor_class
 from golf.errors import UserError
 from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
@@ -68,7 +68,7 @@ def treatment_name(treatment: Treatment) -> str:
 
 def kept_dtype(name: str, dtype: torch.dtype, treatment: str) -> torch.dtype:
     """The stored dtype of a tensor that is kept as numbers."""
-    kept = dtype if treatment == "as_is" else STORED_DTYPES[treatment]
+    kept = dtype if treatment == "as_is" else torch_dtype(treatment)
     if kept not in STORED_DTYPES.values():
         raise UserError(f"tensor '{name}' has dtype {dtype}, which no artifact holds: convert it to float32 first")
     return kept

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
+from golf.codec.layout import FLOAT_DTYPES, dtype_name, torch_dtype
 from golf.errors import UserError
 from golf.quant.floats import cast_to_float
 from golf.quant.formats import QuantFormat
@@ -67,7 +67,7 @@ class QuantisedTensor:
             values = cells_to_shape(cells, codes.shape, fmt)
         else:  # one scale for all, or one for each entry of the first axes
             values = codes * scales.reshape((*scales.shape, *[1] * (codes.ndim - scales.ndim)))
-        return values.to(STORED_DTYPES[self.original_dtype])
+        return values.to(torch_dtype(self.original_dtype))
 
 
 class KnownFormats:
@@ -80,11 +80,12 @@ class KnownFormats:
 
     def from_parts(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
         codes, scales, dtype = parts["codes"], parts["scales"], meta["dtype"]
-        read = [QuantisedTensor(codes, scales, fmt, dtype) for fmt in self.formats]
-        found = [tensor for tensor in read if tensor.meta() == meta]
-        if not found or dtype not in FLOAT_DTYPES:
+        first = self.formats[0]
+        others = [fmt for fmt in self.formats if fmt != first and format_settings(fmt) == meta["format"]]
+        read = QuantisedTensor(codes, scales, [*others, first][0], dtype)
+        if read.meta() != meta or dtype not in FLOAT_DTYPES:
             raise ValueError("a tensor in a format of another plan")
-        return found[0]
+        return read
 
 
 def format_settings(fmt: QuantFormat) -> dict[str, Any]:
@@ -122,9 +123,9 @@ def row_quantile(magnitudes: Tensor, quantile: float) -> Tensor:
     """
     columns = magnitudes.shape[-1]
     rank = to_float32(to_float32(quantile) * (columns - 1))
-    below, above = floor(rank), min(ceil(rank), columns - 1)
+    below = floor(rank)
     top = torch.topk(magnitudes, columns - below, dim=-1).values
-    return torch.lerp(top[..., columns - 1 - below], top[..., columns - 1 - above], rank - below)
+    return torch.lerp(top[..., -1], top[..., below - ceil(rank) - 1], rank - below)
 
 
 def clip_of_cells(cells: Tensor, fmt: QuantFormat) -> Tensor:
@@ -216,7 +217,7 @@ def quantise_rows(weight: Tensor, fmt: QuantFormat) -> QuantisedTensor:
     cells = cells_of(values, fmt)
     clip = clip_of_cells(cells, fmt)
     scale, exact_stored = scales_of_cells(clip, rows, fmt)
-    stored = exact_stored.to(STORED_DTYPES[fmt.scale_dtype if rows else fmt.tensor_scale_dtype])
+    stored = exact_stored.to(torch_dtype(fmt.scale_dtype if rows else fmt.tensor_scale_dtype))
     if not torch.isfinite(stored).all():
         raise UserError(
             f"a weight of magnitude {float(clip.max()):.4g} overflows its {stored.dtype} scale: route to float32"

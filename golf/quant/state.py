@@ -11,7 +11,7 @@ from torch import Tensor
 
 from golf.codec.container import only_codec, read_guarded, read_header, read_sections, write_container
 from golf.codec.files import read_whole_file, write_whole_file
-from golf.codec.layout import STORED_DTYPES
+from golf.codec.layout import STORED_DTYPES, torch_dtype
 from golf.codec.none_codec import NoCodec
 from golf.codec.sections import build_directory, classes_in, tensors_from_sections
 from golf.quant.protocol import StoredTensor
@@ -40,7 +40,7 @@ class PlainTensor:
         return cls(parts["values"], meta["dtype"])
 
     def dequantise(self) -> Tensor:
-        return self.values.to(STORED_DTYPES[self.original_dtype])
+        return self.values.to(torch_dtype(self.original_dtype))
 
 
 STORED_KINDS = (PlainTensor, QuantisedTensor)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from golf.codec.layout import FLOAT_DTYPES, STORED_DTYPES, dtype_name
+from golf.codec.layout import FLOAT_DTYPES, dtype_name, torch_dtype
 from golf.errors import UserError
 from golf.quant.trellis_search import VALUE_MAX, TrellisSearch, value_bits
 from golf.quant.trellis_states import TRELLISES, UNGERBOECK_CODES, next_states, walk_of_spec
@@ -76,7 +76,7 @@ class TrellisTensor:
 
     def dequantise(self) -> Tensor:
         values = trellis_values(self.codes, self.states, self.trellis, self.walk_rows).float()
-        return (values * self.scales.float()[..., None]).to(STORED_DTYPES[self.original_dtype])
+        return (values * self.scales.float()[..., None]).to(torch_dtype(self.original_dtype))
 
 
 def trellis_values(codes: Tensor, states: int, trellis: str = "ungerboeck", walk_rows: int = 0) -> Tensor:

@@ -75,7 +75,7 @@ class Expressions(Members):
             case ast.Compare(left=ast.Name() as left, ops=[op], comparators=[right]):
                 against = self.evaluate(right, scope)
                 if against:
-                    self._keep(left, scope, lambda atom: outcome in self._outcomes(op, frozenset({atom}), against))
+                    self._keep(left, scope, lambda atom: outcome in self._outcomes(op, frozenset({atom}), against, node))
             case ast.Name():
                 self._keep(node, scope, lambda atom: outcome in self.truth(frozenset({atom})))
             case _:
@@ -240,7 +240,7 @@ class Expressions(Members):
             return NOTHING
         found = NOTHING
         for op, left, right in zip(node.ops, operands, operands[1:]):
-            outcomes = self._outcomes(op, left, right)
+            outcomes = self._outcomes(op, left, right, node)
             if len(node.ops) > 1 and outcomes == {False}:
                 return constant(False)
             found |= frozenset(atom for outcome in outcomes for atom in constant(outcome))
@@ -248,7 +248,7 @@ class Expressions(Members):
             return BOTH
         return found
 
-    def _outcomes(self, op: ast.cmpop, left: Value, right: Value) -> set[bool]:
+    def _outcomes(self, op: ast.cmpop, left: Value, right: Value, node: ast.AST) -> set[bool]:
         if isinstance(op, ast.Is | ast.IsNot) and right == frozenset({NONE}):
             outcomes = {None if atom is ANY or atom is STRANGER else atom is NONE for atom in left}
             if None in outcomes:
@@ -256,6 +256,12 @@ class Expressions(Members):
             return {bool(outcome) == isinstance(op, ast.Is) for outcome in outcomes}
         if isinstance(op, ast.In | ast.NotIn):
             return self.membership(left, right, isinstance(op, ast.In))
+        if isinstance(op, ast.Eq | ast.NotEq) and left == right and len(left) == 1:
+            fields = self._fields_of_equals(next(iter(left)), node)
+            if fields and not all(fields):
+                return set()
+            if fields and all(only_constant(field) is not None for field in fields):
+                return {isinstance(op, ast.Eq)}
         for atom in left | right:
             if isinstance(atom, Instance):
                 atom.of.structural = True
@@ -272,6 +278,14 @@ class Expressions(Members):
                 except TypeError:
                     return {True, False}
         return outcomes
+
+    def _fields_of_equals(self, atom: Any, node: ast.AST) -> list[Value]:
+        """What the fields of records can be that are equal where their fields are; [] of anything else."""
+        if not isinstance(atom, Instance) or not atom.of.is_record or atom.of.foreign or atom.of.method("__eq__"):
+            return []
+        if any("eq=" in ast.unparse(item) for item in atom.of.node.decorator_list):
+            return []
+        return [self.attribute(frozenset({atom}), name, node) for name, _ in atom.of.all_fields()]
 
     def _display(self, node: ast.List | ast.Tuple | ast.Set, scope: Scope) -> Value:
         kind = type(node).__name__.lower()

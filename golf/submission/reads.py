@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 
 from golf.submission.interpret import Interpreter
-from golf.submission.values import ANY, ClassFacts, Constant, Instance
+from golf.submission.values import ANY, ClassFacts, Constant, Foreign, Instance
 from golf.submission.walk import walk
 
 
@@ -80,6 +80,8 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 names = {str(node.args[1].value)}
             elif all(isinstance(atom, Constant) for atom in held):
                 names = {str(atom.value) for atom in held}
+            elif all(isinstance(atom, Foreign) for atom in facts.values.get(id(receiver)) or {ANY}):
+                continue  # of torch, say: no name of the program
             else:
                 every_name = True
         if receiver is not None and not names and isinstance(node, ast.Call):  # of any name
