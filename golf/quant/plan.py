@@ -108,8 +108,14 @@ class QuantPlan:
         correction: Any = None,
         calibration: Any = None,
     ) -> None:
-        given = {"matrix": matrix, "embedding": embedding, "head": head, "table": table, "gate": gate, "scalar": scalar}
-        self.by_role = {role: checked_treatment(f"quant.{role}", treatment) for role, treatment in given.items()}
+        self.by_role = {
+            "matrix": checked_treatment("quant.matrix", matrix),
+            "embedding": checked_treatment("quant.embedding", embedding),
+            "head": checked_treatment("quant.head", head),
+            "table": checked_treatment("quant.table", table),
+            "gate": checked_treatment("quant.gate", gate),
+            "scalar": checked_treatment("quant.scalar", scalar),
+        }
         self.small = checked_treatment("quant.small", small)
         self.small_numel = small_numel
         self.overrides = []
