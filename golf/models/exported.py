@@ -5,6 +5,8 @@ checkpoints and averages, so that training can go on from both; quantisation is 
 Invariant: the network that an artifact describes computes the same losses per token as the trained one.
 """
 
+from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -27,8 +29,26 @@ def exported_state(net: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def exported_network(network: dict[str, Any]) -> dict[str, Any]:
-    """A network as plain data (its config node) without what acts in training only."""
-    return {name: None if name in TRAINING_ARGUMENTS else value for name, value in network.items()}
+    """A network as plain data (its config node) without what acts in training only, and without parts it does not have.
+
+    An entry that is None where None is what its target takes by default says nothing; None in place of another default
+    stays.
+    """
+    kept = {name: value for name, value in network.items() if name not in TRAINING_ARGUMENTS}
+    absent = nones_by_default(str(network.get("_target_", "")))
+    return {
+        name: exported_network(value) if isinstance(value, dict) else value
+        for name, value in kept.items()
+        if value is not None or name not in absent
+    }
+
+
+def nones_by_default(target: str) -> set[str]:
+    """Parameters of a class or function, by its dotted name, that are None if they are not given."""
+    module, _, name = target.rpartition(".")
+    made = getattr(import_module(module), name, None) if module else None
+    parameters = signature(made).parameters if callable(made) else {}
+    return {key for key, parameter in parameters.items() if parameter.default is None}
 
 
 def load_exported(net: Any, state: dict[str, Tensor]) -> None:
