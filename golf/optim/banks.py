@@ -1,7 +1,7 @@
 """Banks: matrices of one shape kept in one contiguous tensor [N, R, C], of which each parameter's data is a view.
 
-A batched update then reads and writes one tensor, and nothing is stacked per step. A bank is only a layout of memory:
-names, shapes, gradients and state dicts are those of the parameters. Parameters [n, R, C] count as n matrices.
+A bank is only a layout of memory: names, shapes, gradients and state dicts are those of the parameters. Updates need
+none: `stacked_as` gathers what travels between ranks as one message. Parameters [n, R, C] count as n matrices.
 Invariant: `bank_of` looks at the memory itself, so a move to another device or a replaced `data` is noticed.
 Legend: N matrices of one shape, R rows, C columns.
 """

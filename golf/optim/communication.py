@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-LARGE = 32_768  # numbers; tensors with more travel by themselves
-
 
 def world_size() -> int:
     """Ranks that train together; 1 where there is no process group."""
@@ -20,35 +18,16 @@ def world_size() -> int:
 
 
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
-    """Replace every tensor by its mean over ranks."""
-    works, messages = sent(tensors)
-    landed(works, messages, world)
+    """Replace every tensor by its mean over ranks.
 
-
-def sent(tensors: Sequence[Tensor]) -> tuple[list[Any], list[tuple[Tensor, list[Tensor]]]]:
-    """Sums over ranks on their way: what to wait for, and each message with the tensors it is for.
-
-    Large tensors travel by themselves, in place; small ones in one flat message per dtype. A message of its own spares
-    a large tensor two copies; what is small costs a message's latency more than its bytes (records from 10 April 2026
-    divide at the same size).
+    They travel in one flat message per dtype: two copies in the device's memory cost less than many messages' latency.
     """
-    large = [t for t in tensors if t.numel() > LARGE and t.is_contiguous()]
-    small = [t for t in tensors if not (t.numel() > LARGE and t.is_contiguous())]
-    messages = [(t, [t]) for t in sorted(large, key=lambda t: -t.numel())]
-    for dtype in dict.fromkeys(t.dtype for t in small):
-        chosen = [t for t in small if t.dtype == dtype]
-        messages.append((torch.cat([t.flatten() for t in chosen]), chosen))
-    return [dist.all_reduce(message, async_op=True) for message, _ in messages], messages
-
-
-def landed(works: list[Any], messages: list[tuple[Tensor, list[Tensor]]], world: int) -> None:
-    """Wait for sums, and leave the means in their tensors."""
-    for work, (message, chosen) in zip(works, messages):
-        work.wait()
-        message.div_(world)
-        if message is not chosen[0]:
-            means = message.split([t.numel() for t in chosen])
-            torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        chosen = [t for t in tensors if t.dtype == dtype]
+        flat = torch.cat([t.flatten() for t in chosen])
+        dist.all_reduce(flat)
+        means = flat.div_(world).split([t.numel() for t in chosen])
+        torch._foreach_copy_(chosen, [mean.view_as(t) for mean, t in zip(means, chosen)])
 
 
 class ScatteredSum:

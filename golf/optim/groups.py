@@ -39,31 +39,32 @@ def route_parameters(model: nn.Module, groups: list[ParameterGroup]) -> list[dic
         UserError: a parameter that no group takes, or a pattern that matches nothing.
     """
     roles = roles_of(model)
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    members: dict[str, list[str]] = {group.name: [] for group in groups}
-    for name in trained:
-        named = [group for group in groups if group.pattern and re.search(group.pattern, name)]
-        matching = [*named, *[group for group in groups if roles[name] in group.roles]]
-        if not matching:
-            raise UserError(
-                f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group"
-            )
-        members[matching[0].name].append(name)
+    rest = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    found = []
     for group in groups:
-        if group.pattern and not any(re.search(group.pattern, name) for name in members[group.name]):
+        own = {name: rest.pop(name) for name in list(rest) if takes(group, name, roles[name], groups)}
+        if group.pattern and not any(re.search(group.pattern, name) for name in own):
             raise UserError(f"optimizer group '{group.name}': pattern '{group.pattern}' matches no parameter")
-    return [
-        {
-            "params": [trained[name] for name in members[group.name]],
-            "names": members[group.name],
-            "group": group.name,
-            "rule": group.rule,
-            "base_lr": group.lr,
-            "weight_decay": group.weight_decay,
-            "betas": (group.beta1, group.beta2),
-            "eps": group.eps,
-            "step": 0,
-        }
-        for group in groups
-        if members[group.name]
-    ]
+        found.append(
+            {
+                "params": list(own.values()),
+                "names": list(own),
+                "group": group.name,
+                "rule": group.rule,
+                "base_lr": group.lr,
+                "weight_decay": group.weight_decay,
+                "betas": (group.beta1, group.beta2),
+                "eps": group.eps,
+                "step": 0,
+            }
+        )
+    if rest:
+        name = next(iter(rest))
+        raise UserError(f"no optimizer group takes parameter '{name}' (role {roles[name]}): add its role to a group")
+    return [group for group in found if group["params"]]
+
+
+def takes(group: ParameterGroup, name: str, role: str, groups: list[ParameterGroup]) -> bool:
+    """Whether a parameter that no group before has taken is one of this group's: a pattern of any goes before roles."""
+    named = [other for other in groups if other.pattern and re.search(other.pattern, name)]
+    return group in named if named else role in group.roles

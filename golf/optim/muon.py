@@ -4,7 +4,7 @@ m <- mu m + g;  u = g + mu m (Nesterov);  rows of u normalised if asked for;  X 
 A = X Xᵀ, X <- a X + (b A + c A²) X;  W <- W (1 - lr wd) - lr · sqrt(max(1, rows/cols)) · X.
 Coefficients: `classic` for every iteration, or `polar_express` (arXiv:2505.16932), which changes them.
 Row normalisation: `row` divides by the row's L2 norm (MuonEq-R, arXiv:2603.28254), `rms` by its RMS (NeoMuon).
-Matrices of one shape are iterated as one batch, and live in one bank (golf.optim.banks).
+Matrices of one shape are iterated as one batch; weights and momenta stay where they are, in lists.
 Legend: N matrices of one shape, R rows, C columns.
 """
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.optim.banks import banked, by_shape, stacked_as
 
 NEWTON_SCHULZ_EPSILON = 1e-7
 ROW_NORM_FLOOR = 1e-7
@@ -128,33 +127,40 @@ class MuonRule:
         self.row_normalise, self.weight_decay_placement = row_normalise, weight_decay_placement
 
     def update(self, group: dict[str, Any], params: list[Any], state: Any) -> None:
-        for members in by_shape(params):
-            for p in members:
-                if "momentum_buffer" not in state[p]:
-                    state[p]["momentum_buffer"] = torch.zeros_like(p)
-            momentum_NRC = banked([state[p]["momentum_buffer"] for p in members], self.momentum_dtype)
-            gradient_NRC = stacked_as([p.grad for p in members], self.momentum_dtype)
-            direction_NRC = self.direction(gradient_NRC, momentum_NRC, group["momentum"])
-            self.apply(group, banked(members, members[0].dtype), direction_NRC)
+        stacks: dict[Any, list[Any]] = {}
+        for p in params:
+            held = state[p].get("momentum_buffer")  # one from a checkpoint has the dtype of p
+            state[p]["momentum_buffer"] = (torch.zeros_like(p) if held is None else held).to(self.momentum_dtype)
+            stacks.setdefault((p.shape, p.dtype), []).append(p)
+        for weights in stacks.values():
+            momenta = [state[p]["momentum_buffer"] for p in weights]
+            gradients = [p.grad.to(self.momentum_dtype) for p in weights]
+            direction_NRC = self.direction(torch.stack(self.updates(gradients, momenta, group["momentum"])))
+            steps_NRC = direction_NRC.to(weights[0].dtype) * group["lr"]
+            self.apply(group, weights, list(steps_NRC.unbind()))
 
-    def direction(self, gradient_NRC: Tensor, momentum_NRC: Tensor, momentum: Tensor) -> Tensor:
-        """Take the gradient into the momentum, in place; the orthogonalised and shape-scaled update in `dtype`."""
-        momentum_NRC.mul_(momentum).add_(gradient_NRC)
-        update_NRC = (
-            (momentum_NRC.float() * momentum).add_(gradient_NRC).to(momentum_NRC.dtype)  # one rounding, if bfloat16
-            if self.nesterov
-            else momentum_NRC
-        )
-        update_NRC = normalise_rows(update_NRC, self.row_normalise)
-        rows, columns = gradient_NRC.shape[-2:]
+    def updates(self, gradients: list[Tensor], momenta: list[Tensor], momentum: Tensor) -> list[Tensor]:
+        """Take each gradient into its momentum of the same dtype, in place; the updates u, float32 if Nesterov's."""
+        torch._foreach_mul_(momenta, momentum)
+        torch._foreach_add_(momenta, gradients)
+        if not self.nesterov:
+            return momenta
+        updates = list(torch._foreach_mul([m.float() for m in momenta], momentum))
+        torch._foreach_add_(updates, gradients)
+        return updates
+
+    def direction(self, update_NRC: Tensor) -> Tensor:
+        """Rows normalised, orthogonalised and scaled by the shape, in `dtype`; of [N, n, R, C] as well."""
+        update_NRC = normalise_rows(update_NRC.to(self.momentum_dtype), self.row_normalise)  # one rounding, if bfloat16
+        rows, columns = update_NRC.shape[-2:]
         X_NRC = self.orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
         return X_NRC * max(1.0, rows / columns) ** 0.5
 
-    def apply(self, group: dict[str, Any], weight: Tensor, direction: Tensor) -> None:
-        """W <- W (1 - lr wd) - lr X, or the decay after the update."""
+    def apply(self, group: dict[str, Any], weights: list[Tensor], steps: list[Tensor]) -> None:
+        """W <- W (1 - lr wd) - lr X, or the decay after the update; `steps` are lr X."""
         decay = group["weight_decay"] * group.get("weight_decay_multiplier", 1.0)
         if decay and self.weight_decay_placement == "before":
-            weight.mul_(1.0 - group["lr"] * decay)
-        weight.sub_(direction.to(weight.dtype) * group["lr"])
+            torch._foreach_mul_(weights, 1.0 - group["lr"] * decay)
+        torch._foreach_sub_(weights, steps)
         if decay and self.weight_decay_placement == "after":
-            weight.mul_(1.0 - group["lr"] * decay)
+            torch._foreach_mul_(weights, 1.0 - group["lr"] * decay)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from golf.errors import UserError
-from golf.optim.banks import banked, by_shape, matrix_count, stacked_as, views_of_bank
+from golf.optim.banks import by_shape, matrix_count, stacked_as, views_of_bank
 from golf.optim.communication import Gathered, ScatteredSum, world_size
 from golf.optim.muon import MuonRule
 
@@ -71,7 +71,7 @@ class ShardedMuonRule(MuonRule):
             momentum_NRC = self._shard(stack.members, gradient_NRC, state)
             idle = stack.idle_slots(gradient_NRC.shape[0])
             frozen_NRC = momentum_NRC[idle] if idle else momentum_NRC
-            direction_NRC = self.direction(gradient_NRC, momentum_NRC, group["momentum"])
+            direction_NRC = self.direction(self.updates([gradient_NRC], [momentum_NRC], group["momentum"])[0])
             if idle:
                 momentum_NRC[idle] = frozen_NRC
             gathering.append((stack, Gathered(direction_NRC)))
@@ -81,14 +81,10 @@ class ShardedMuonRule(MuonRule):
             self._apply_gathered(group, stack, gathered)
 
     def _apply_gathered(self, group: dict[str, Any], stack: FlyingStack, gathered: Gathered) -> None:
-        direction_NRC = gathered.wait()[: stack.count]
-        bank_NRC = banked(stack.members, stack.members[0].dtype)
-        if all(stack.have_gradient):
-            self.apply(group, bank_NRC, direction_NRC)
-            return
-        for member, view, has in zip(stack.members, views_of_bank(direction_NRC, stack.members), stack.have_gradient):
-            if has:
-                self.apply(group, member, view)
+        steps_NRC = gathered.wait()[: stack.count].to(stack.members[0].dtype) * group["lr"]
+        every = zip(stack.members, views_of_bank(steps_NRC, stack.members), stack.have_gradient)
+        updated = [(member, step) for member, step, has in every if has]
+        self.apply(group, [member for member, _ in updated], [step for _, step in updated])
 
     def _shard(self, members: list[Tensor], part_NRC: Tensor, state: Any) -> Tensor:
         """This rank's part of the momentum; taken from whole buffers after a checkpoint, whoever wrote it."""

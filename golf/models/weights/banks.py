@@ -1,7 +1,6 @@
 """Banks: matrices of one shape lie in one contiguous tensor [N, R, C], each layer's weight a view of it.
 
-Names, gradients and exports are those of separate matrices; the optimizer works on whole banks without stacking
-(records from 23 March 2026).
+The layout of the records from 23 March 2026. Names, gradients, updates and exports are those of separate matrices.
 """
 
 from typing import Any
