@@ -18,6 +18,7 @@ from typing import Any
 from golf.submission.walk import walk
 
 WIDTH = 120
+SHORT = 36  # characters of an item that shares a line with others
 BLOCKS = (ast.FunctionDef, ast.ClassDef)
 PARTS = ("body", "orelse", "finalbody", "handlers")
 
@@ -143,7 +144,7 @@ def statement(node: ast.stmt, indent: int, original: Original) -> list[str]:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return docstring(node.value.value, indent)
     kept = original.text(node, indent) if original.is_untouched(node) else None
-    lines = head(node, indent) if kept is None else kept
+    lines = head(node, indent) if kept is None else with_fewer_lines(node, kept, indent)
     if isinstance(node, ast.If) and lines[0].lstrip().startswith("elif "):
         lines[0] = lines[0].replace("elif ", "if ", 1)
     inner = indent + 4
@@ -170,6 +171,19 @@ def statement(node: ast.stmt, indent: int, original: Original) -> list[str]:
             return lines + tail("finally", node.finalbody, indent, original)
         case _:
             return lines
+
+
+def with_fewer_lines(node: ast.stmt, kept: list[str], indent: int) -> list[str]:
+    """The lines of a statement as they were written, or formatted anew where that saves some and loses nothing."""
+    if len(kept) < 4 or isinstance(node, BLOCKS) or getattr(node, "commented", False):
+        return kept
+    lines = head(node, indent)
+    fewer = len(lines) < len(kept) and max(map(len, lines)) <= WIDTH
+    return lines if fewer and numbers_in(lines) == numbers_in(kept) else kept
+
+
+def numbers_in(lines: list[str]) -> list[str]:
+    return re.findall(r"\d[\w.]*", "\n".join(lines))
 
 
 def tail(word: str, body: list[ast.stmt], indent: int, original: Original) -> list[str]:
@@ -248,12 +262,33 @@ def double_quoted(text: str) -> str:
 def tidy(text: str) -> str:
     """ast.unparse's habits as people write them: quotes, defaults after annotations, tuples without brackets."""
     text = double_quoted(text) if "\n" not in text else text
+    text = without_second_brackets(text) if "((" in text and "\n" not in text else text
     if text.startswith(("def ", "async def ")):
         text = re.sub(r"(: [^=(),]+(?:\[[^\]]*\][^=(),]*)*)=", r"\1 = ", text)
     match = re.match(r"^((?:return|[\w., \[\]\"*]+ =)) \((.+)\)$", text)
     if match and "," in match[2] and closes_at_end(text, len(match[1]) + 1) and not match[2].endswith(","):
         text = f"{match[1]} {match[2]}" if " for " not in match[2] and " else " not in match[2] else text
     return text
+
+
+def without_second_brackets(text: str) -> str:
+    """`sum(x for x in y)`, of which ast.unparse makes `sum((x for x in y))`."""
+    open_at: list[tuple[int, int, bool]] = []  # place, place of the bracket right before it, whether it is a generator
+    gone: list[int] = []
+    tokens = tokens_of(text)
+    for number, token in enumerate(tokens):
+        place = token.start[1]
+        if token.type == tokenize.OP and token.string in "([{":
+            before = tokens[number - 2 : number] if number > 1 else []
+            called = [t.string for t in before[1:]] == ["("] and before[0].type == tokenize.NAME
+            open_at.append((place, before[1].start[1] if called and token.string == "(" else -1, False))
+        elif token.string == "for" and open_at:
+            open_at[-1] = (*open_at[-1][:2], True)
+        elif token.type == tokenize.OP and token.string in ")]}" and open_at:
+            begin, outer, generates = open_at.pop()
+            if outer >= 0 and generates and tokens[number + 1 : number + 2] and tokens[number + 1].string == ")":
+                gone += [begin, place]
+    return "".join(letter for place, letter in enumerate(text) if place not in gone)
 
 
 def closes_at_end(text: str, begin: int) -> bool:
@@ -281,8 +316,14 @@ def wrapped(text: str, indent: int) -> list[str]:
         if end - begin < 3:
             continue
         inside = text[begin + 1 : end]
-        if not inside.strip():
+        before = text[: begin + 1]
+        if not inside.strip() or len(before) + indent > WIDTH:
             continue
+        held = hugged(before, inside, indent) if not commas else []
+        if held:
+            return [*held[:-1], *wrapped(held[-1].lstrip() + text[end:], indent)]
+        if not commas and len(inside) + indent + 4 > WIDTH and is_one_text(inside):
+            return [line]  # which is too long, broken or not
         middle: list[str] = []
         if len(inside) + indent + 4 <= WIDTH and not text.startswith("def "):
             middle = [" " * (indent + 4) + inside.strip()]
@@ -293,11 +334,46 @@ def wrapped(text: str, indent: int) -> list[str]:
             single = len(items) == 1 and not commas
             for item in items:
                 middle += wrapped(item + ("" if single else ","), indent + 4)
-        before = text[: begin + 1]
-        if len(before) + indent > WIDTH:
-            continue
+            middle = middle if single else filled(middle, indent + 4)
         return [" " * indent + before, *middle, *wrapped(text[end:], indent)]
     return [line]
+
+
+def hugged(before: str, inside: str, indent: int) -> list[str]:
+    """`call([`, the items, `]`: the only argument of a call is broken and not the call; [] where it cannot be."""
+    inside = inside.strip()
+    spans = outer_brackets(inside)
+    if len(inside) + indent + 4 <= WIDTH or len(spans) != 1 or spans[0][1] != len(inside) - 1:
+        return []
+    lines = wrapped(inside, indent)
+    if len(lines) < 3 or not is_chain_of_names(inside[: spans[0][0]]) or len(lines[0] + before) > WIDTH:
+        return []
+    return [" " * indent + before + lines[0].strip(), *lines[1:]]
+
+
+def is_chain_of_names(text: str) -> bool:
+    """What stands before the bracket of a call, or of a display."""
+    return re.fullmatch(r"[\w.]*", text) is not None
+
+
+def is_one_text(text: str) -> bool:
+    """Whether a text is one literal of a string, which nothing can break."""
+    return bool(re.fullmatch(r"""f?("[^"]*"|'[^']*')""", text))
+
+
+def filled(lines: list[str], indent: int) -> list[str]:
+    """Items of a line each, of which short ones that follow each other share lines."""
+    found: list[str] = []
+    shared = False  # whether the last line may take another item
+    for line in lines:
+        short = len(line) - len(line.lstrip()) == indent and line.endswith(",") and len(line) - indent <= SHORT
+        short = short and line[indent] not in ")]}"
+        if short and shared and len(found[-1]) + 1 + len(line) - indent <= WIDTH:
+            found[-1] += " " + line.lstrip()
+        else:
+            found.append(line)
+        shared = short
+    return found
 
 
 def outer_brackets(text: str) -> list[tuple[int, int, list[int]]]:

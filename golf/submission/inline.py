@@ -254,7 +254,7 @@ class Inliner:
         calls = [n for n in order[: max(positions)] if isinstance(n, ast.Call)]
         if is_chain(value):  # only the program itself assigns to its variables and attributes
             return any(self.facts.calls.get(id(call)) != {None} for call in calls)
-        return bool(calls)
+        return not all(map(is_pure, calls))
 
     def _replace(self, site: Site, value: ast.expr) -> None:
         for name, held in ast.iter_fields(site.parent):

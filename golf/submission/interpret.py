@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Any
 
 from golf.submission.expressions import Expressions
 from golf.submission.values import (
@@ -184,12 +185,20 @@ class Interpreter(Expressions):
         if ends:
             ends = self.statements(node.orelse, scope)
         for handler in node.handlers:
-            if handler.type is not None:
-                self.evaluate(handler.type, scope)
+            kinds = [None] if handler.type is None else self.class_list(handler.type, scope)
             if handler.name:
-                self.bind(scope, handler.name, UNKNOWN)
+                self.bind(scope, handler.name, self._caught(kinds))
             ends = self.statements(handler.body, scope) or ends
         return self.statements(node.finalbody, scope) and ends
+
+    def _caught(self, kinds: list[Any]) -> Value:
+        """What a handler of these exceptions is given: only the program itself raises its own ones."""
+        if not all(isinstance(kind, ClassFacts) for kind in kinds):
+            return UNKNOWN
+        self.reading("classes")
+        heirs = [facts for facts in self.classes.values() if not set(facts.lineage()).isdisjoint(kinds)]
+        made = [facts.value for facts in heirs if facts.instantiated or facts.lost]
+        return frozenset[Any]().union(*made)
 
     def _augmented(self, node: ast.AugAssign, scope: Scope) -> None:
         added = self.evaluate(node.value, scope)

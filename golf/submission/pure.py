@@ -38,6 +38,7 @@ PURE_PATHS = {
     "dist.is_initialized",
     "dist.get_world_size",
     "dist.get_rank",
+    "zlib.decompressobj",
 }
 DISPLAYS = (
     *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),

@@ -34,6 +34,8 @@ from golf.submission.inline import inlined
 from golf.submission.interpret import Interpreter, interpreted
 from golf.submission.known import KnownNames
 from golf.submission.names import bound_in, names_read
+from golf.submission.once import done_once
+from golf.submission.plain_classes import without_needless_classes
 from golf.submission.pure import is_trial, may_raise, waits_for_expressions
 from golf.submission.records import split_records
 from golf.submission.tidy import tidied
@@ -71,6 +73,8 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
     if keep_checks is not None:
         Checks(set(keep_checks)).visit(tree)
     for number in range(MOST_PASSES):
+        without_needless_classes(tree)
+        done_once(tree)
         facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
