@@ -1,4 +1,4 @@
-"""Speed and memory of the training stream: memory-mapped shards → int64 tensors, on one core.
+"""Speed and memory of the training stream: shards → int64 tensors, on one core.
 
     python benchmarks/data_stream.py
 
@@ -95,7 +95,7 @@ def main() -> None:
                 }
         memory = [measure_memory(folder, count) for count in (1, 16, 195)] if Path("/proc/self/status").exists() else []
     result = {
-        "what": "SequentialStream.batch: uint16 memory map to int64 tensors, one thread, warm page cache",
+        "what": "SequentialStream.batch: uint16 spans of a file to int64 tensors, one thread, warm page cache",
         "command": "python benchmarks/data_stream.py",
         "date": datetime.date.today().isoformat(),
         "hardware": {"cpu": processor_name(), "cores": os.cpu_count(), "system": platform.platform()},

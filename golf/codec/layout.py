@@ -20,7 +20,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """"bfloat16" → `torch.bfloat16`; whether a name from a file is one of STORED_DTYPES is for its reader to check."""
+    """The torch dtype called so; whether a name from a file is one of STORED_DTYPES is for its reader to check."""
     return getattr(torch, name)
 
 

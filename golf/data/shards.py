@@ -1,16 +1,16 @@
-"""Token shards: the challenge's binary files, read through memory maps.
+"""Token shards: the challenge's binary files.
 
 Format: 256 little-endian int32 (20240520, 1, token count n, zeros), then n little-endian uint16; the file has
 exactly 1024 + 2n bytes. Files of a split are read in the order of their names and form one stream of tokens.
 Invariant: a `Shards` object is a pure view: `take` depends on its arguments only, and memory does not grow with
-the number of shards (one is mapped at a time, and what its views still hold).
+the number of shards: a span is read from its file when it is asked for, and nothing stays open.
 Legend: N tokens, V vocabulary.
 """
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -107,9 +107,7 @@ class Shards:
         self.lengths = [shard_length(path) for path in self.paths]
         if first_tokens:
             self._shorten(first_tokens)
-        self._ends = np.cumsum(self.lengths, dtype=np.int64)
         self._num_tokens = sum(self.lengths)
-        self._maps: dict[int, np.ndarray] = {}  # the shard last read; replaced as a whole: safe for other threads
         if self._num_tokens == 0:
             raise UserError("no shard holds a token; name a folder of fineweb_*.bin files with data.folder=<folder>")
 
@@ -128,49 +126,39 @@ class Shards:
         self.lengths = [length for length in kept if length > 0]
         self.paths = self.paths[: len(self.lengths)]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
-
     def take(self, start: int, count: int, wrap: bool = False) -> np.ndarray:
-        """Tokens start … start+count−1 as uint16 [count]; with `wrap` the stream repeats for ever.
-
-        A span inside one shard is a view of the map (no copy); one that straddles shards is a new array.
-        """
+        """Tokens start … start+count−1 as uint16 [count]; with `wrap` the stream repeats for ever."""
         if start < 0 or count < 0 or (not wrap and start + count > self._num_tokens):
             raise UserError(f"tokens {start} to {start + count} are outside the stream of {self._num_tokens} tokens")
+        start %= self._num_tokens
         pieces: list[np.ndarray] = []
-        while count or not pieces:
-            start %= self._num_tokens
-            index = int(np.searchsorted(self._ends, start, side="right"))
-            length = self.lengths[index]
-            piece = self._map_of(index)[start - self._ends[index] + length : length][:count]
-            if self.vocab_size is not None and len(piece):
-                require_vocabulary(piece, self.vocab_size, self.paths[index])
-            pieces.append(piece)
-            start, count = start + len(piece), count - len(piece)
+        for index, length in cycle(enumerate(self.lengths)):
+            if start < length:
+                pieces.append(self._read(index, start, min(count, length - start)))
+                count -= len(pieces[-1])
+            if not count:
+                break
+            start = max(start - length, 0)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """Tokens start … start+count−1 of shard `index`, uint16 [count], read from the file (nothing stays mapped)."""
+        """Tokens start … start+count−1 of shard `index`, uint16 [count]."""
         if start < 0 or count < 1 or start + count > self.lengths[index]:
             raise UserError(f"tokens {start} to {start + count} are outside {self.paths[index]}")
+        return self._read(index, start, count)
+
+    def _read(self, index: int, start: int, count: int) -> np.ndarray:
         offset = SHARD_HEADER_BYTES + 2 * start
         tokens = np.fromfile(self.paths[index], dtype="<u2", count=count, offset=offset)
         if len(tokens) != count:
             raise UserError(f"shard {self.paths[index]} has become shorter than its header says; fetch it again")
-        if self.vocab_size is not None:
+        if self.vocab_size is not None and count:
             require_vocabulary(tokens, self.vocab_size, self.paths[index])
         return tokens
 
     def read_all(self) -> np.ndarray:
         """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""
-        return np.array(self.take(0, self._num_tokens), dtype=np.uint16)
-
-    def _map_of(self, index: int) -> np.ndarray:
-        maps = self._maps
-        if index not in maps:
-            maps = self._maps = {index: np.asarray(read_shard(self.paths[index]))}
-        return maps[index]
+        return self.take(0, self._num_tokens)
 
 
 def train_shards(folder: str | Path) -> list[str]:

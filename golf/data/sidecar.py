@@ -29,7 +29,7 @@ def sidecar_path(shard: str | Path) -> Path:
 
 
 class ByteSidecar:
-    """Bytes of the validation stream's tokens, read through memory maps."""
+    """Bytes of the validation stream's tokens."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.counts = Shards(paths)

@@ -75,7 +75,8 @@ class Expressions(Members):
             case ast.Compare(left=ast.Name() as left, ops=[op], comparators=[right]):
                 against = self.evaluate(right, scope)
                 if against:
-                    self._keep(left, scope, lambda atom: outcome in self._outcomes(op, frozenset({atom}), against, node))
+                    outcomes = self._outcomes
+                    self._keep(left, scope, lambda atom: outcome in outcomes(op, frozenset({atom}), against, node))
             case ast.Name():
                 self._keep(node, scope, lambda atom: outcome in self.truth(frozenset({atom})))
             case _:

@@ -109,8 +109,9 @@ class Program:
         if isinstance(around, ast.Call) and around.func is made:
             return "__call__"
         called: Any = self.parents.get(id(around))
-        is_method = isinstance(around, ast.Attribute) and isinstance(called, ast.Call) and called.func is around
-        return around.attr if is_method else None
+        if isinstance(around, ast.Attribute) and isinstance(called, ast.Call) and called.func is around:
+            return around.attr
+        return None
 
     def unfold(self, node: ast.ClassDef) -> None:
         """The methods of a class as functions."""
