@@ -37,7 +37,7 @@ from golf.evaluation.plain import is_plain, score_plainly
 from golf.evaluation.protocol import EvaluationPlan, evaluate
 from golf.evaluation.split import targets_to_score, whole_windows
 from golf.loop import deterministic_on_cpu, seed_everything, settling_steps, train, warm_up
-from golf.models.exported import exported_state, load_exported
+from golf.models.exported import load_exported, train_only_names
 from golf.models.roles import roles_of
 from golf.optim.averaging import Ema
 from golf.optim.composite import Composite
@@ -217,8 +217,8 @@ class ProgramRun:
     def export(self, net: nn.Module) -> None:
         """Quantise and pack a network's weights."""
         hessians = self.calibrate(net)
-        weights = exported_state(net, net.state_dict())
-        state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+        left_out = train_only_names(net)
+        state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items() if name not in left_out}
         quantised = self.program.quant.quantise(state, roles_of(net), hessians, self.rank, self.world)
         if self.rank == 0:
             for note in quantised.notes:
@@ -260,11 +260,10 @@ class ProgramRun:
         return hessians
 
     def evaluate_artifact(self, path: str) -> None:
-        """Rebuild the network from this file and the artifact's weights, and score it with every protocol."""
+        """Score the network of an artifact with every protocol."""
         program = self.program
         header, stored = read_stored(read_whole_file(path), program.codec, program.quant.stored_kinds(), path)
-        network = json.loads(json.dumps(program.network))
-        if header["network"] != network or header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
+        if header["network"] != program.network or header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
             raise UserError(
                 f"{path} holds another network than this file builds, or was trained with another tokenizer"
             )
@@ -322,9 +321,10 @@ class ProgramRun:
 
 def read_options(program: Program, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train, pack and score this model, or score an artifact.")
-    folder, tokenizer = os.environ.get("DATA_PATH") or program.data_folder, os.environ.get("TOKENIZER_PATH")
+    folder = os.environ.get("DATA_PATH") or program.data_folder
     parser.add_argument("--data", default=folder, help="folder with fineweb_train_*.bin and fineweb_val_*.bin")
-    parser.add_argument("--tokenizer", default=tokenizer, help="its tokenizer; default: the one of the folder")
+    beside = "its tokenizer; default: the one of the folder"
+    parser.add_argument("--tokenizer", default=os.environ.get("TOKENIZER_PATH"), help=beside)
     parser.add_argument("--steps", type=int, default=0, help="train so many steps of the run, then stop")
     parser.add_argument("--eval-only", metavar="ARTIFACT", help="score this file instead of training")
     parser.add_argument("--weights", help="pack the weights of this file (torch.save) instead of training")

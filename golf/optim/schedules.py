@@ -198,8 +198,7 @@ class Schedules:
     def apply(self, progress: Progress, optimizer: Any) -> dict[str, float]:
         """Set the optimizer's rates for the step that comes next; returns `values`."""
         values = self.values(progress)
-        momentum = None if self.momentum is None else values["momentum"]
-        optimizer.set_rates(values["lr"], momentum, None if self.weight_decay is None else values["weight_decay"])
+        optimizer.set_rates(values["lr"], values.get("momentum"), values.get("weight_decay"))
         return values
 
     def resized(self, batch: Any, values: dict[str, Any]) -> Any:

@@ -71,7 +71,7 @@ class QuantisedTensor:
 
 
 class KnownFormats:
-    """Reads quantised tensors as `QuantisedTensor` does, where every format that can occur is known beforehand."""
+    """Reads quantised tensors of formats that are known beforehand, as `QuantisedTensor` does of any."""
 
     kind: ClassVar[str] = "codes"
 
@@ -79,11 +79,10 @@ class KnownFormats:
         self.formats = formats
 
     def from_parts(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
-        codes, scales, dtype = parts["codes"], parts["scales"], meta["dtype"]
         first = self.formats[0]
         others = [fmt for fmt in self.formats if fmt != first and format_settings(fmt) == meta["format"]]
-        read = QuantisedTensor(codes, scales, [*others, first][0], dtype)
-        if read.meta() != meta or dtype not in FLOAT_DTYPES:
+        read = QuantisedTensor(parts["codes"], parts["scales"], [*others, first][0], meta["dtype"])
+        if read.meta() != meta or meta["dtype"] not in FLOAT_DTYPES:
             raise ValueError("a tensor in a format of another plan")
         return read
 

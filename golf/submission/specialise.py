@@ -36,8 +36,10 @@ from golf.submission.known import KnownNames
 from golf.submission.names import bound_in, names_read
 from golf.submission.once import done_once
 from golf.submission.plain_classes import without_needless_classes
+from golf.submission.plain_names import without_numbers
 from golf.submission.pure import is_trial, may_raise, waits_for_expressions
 from golf.submission.records import split_records
+from golf.submission.settings import fields_as_globals
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
@@ -81,10 +83,11 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         split_records(tree)
         tidied(tree)
         after = ast.dump(tree)
-        moved = number < PASSES_THAT_MOVE and inlined(tree, facts)
+        moved = fields_as_globals(tree, facts) or (number < PASSES_THAT_MOVE and inlined(tree, facts))
         if not moved and after == before:
             break
         before = after
+    without_numbers(tree)
     return ast.fix_missing_locations(tree)
 
 

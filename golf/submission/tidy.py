@@ -1,7 +1,9 @@
 """Variables that only pass a value on: what inlining leaves behind, and what reads as well without a name.
 
-Two edits within a function. A variable that is another one under a second name goes (`x = y`, if `y` stays what it
-is while `x` is read). A value that the next statement uses first of all, and nothing else, is written there if it fits.
+Within a function: a variable that is another one under a second name goes (`x = y`, if `y` stays what it is while `x`
+is read); a value that the next statement uses first of all, and nothing else, is written there if it fits; what is
+assigned together and fills more than a line is assigned one after the other. Of a class, `ClassVar` goes, which only
+says what the value does.
 Invariant: everything is evaluated as often as before and in the same order.
 """
 
@@ -23,7 +25,8 @@ def tidied(tree: ast.Module) -> None:
     """Edit every function of a program in place."""
     for node in walk(tree):
         if isinstance(node, ast.ClassDef):
-            node.body = [item for item in node.body if not is_idle_constructor(item, node)] or [ast.Pass()]
+            kept = [item for item in node.body if not is_idle_constructor(item, node)] or [ast.Pass()]
+            node.body = [without_class_variable(item, node) for item in kept]
     declared = (node.names for node in walk(tree) if isinstance(node, ast.Nonlocal | ast.Global))
     rebound = {name for names in declared for name in names}
     for node in [n for n in walk(tree) if isinstance(n, ast.FunctionDef)]:
@@ -37,6 +40,19 @@ def is_idle_constructor(item: ast.stmt, owner: ast.ClassDef) -> bool:
     arguments = item.args
     others = [*arguments.args[1:], *arguments.posonlyargs, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     return not any(others) and all(isinstance(part, ast.Pass) for part in item.body)
+
+
+def without_class_variable(item: ast.stmt, owner: ast.ClassDef) -> ast.stmt:
+    """`x: ClassVar[int] = 1` as `x = 1`, which is no field of a dataclass either (of a NamedTuple both would be)."""
+    match item:
+        case ast.AnnAssign(
+            target=ast.Name() as target,
+            annotation=ast.Name("ClassVar") | ast.Subscript(value=ast.Name("ClassVar")),
+            value=ast.expr() as value,
+        ) if all(isinstance(base, ast.Name) and base.id != "NamedTuple" for base in owner.bases):
+            return ast.copy_location(ast.Assign([target], value), item)
+        case _:
+            return item
 
 
 class Variables:
@@ -77,6 +93,7 @@ class Variables:
         position = 0
         while position < len(block):
             self.drop_copies(block, position)
+            self.take_apart(block, position)
             gone = self.is_empty_loop(block[position]) or self.is_copy(block, position)
             if gone or self.is_replaced(block, position) or self.moves(block, position):
                 del block[position]
@@ -146,6 +163,23 @@ class Variables:
             item.id = source
         self.loads[source] = self.loads.get(source, 0) + reads - 1
         return True
+
+    def take_apart(self, block: list[ast.stmt], position: int) -> None:
+        """`x, y = long, long` as two statements, where nothing can tell the difference."""
+        match block[position]:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) as node:
+                names = {target.id for target in targets if isinstance(target, ast.Name)}
+            case _:
+                return
+        if len(names) < len(targets) or len(values) != len(targets) or len(ast.unparse(node)) <= WIDEST:
+            return
+        if names & (self.delayed | self.rebound) or id(node) in self.tried or getattr(node, "commented", False):
+            return
+        if any(isinstance(n, ast.Starred) or getattr(n, "id", None) in names for value in values for n in walk(value)):
+            return
+        block[position : position + 1] = [
+            ast.copy_location(ast.Assign([target], value), value) for target, value in zip(targets, values)
+        ]
 
     def is_replaced(self, block: list[ast.stmt], position: int) -> bool:
         """`x = y` right before `x = f(x)`: what that reads is `y`."""
