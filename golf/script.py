@@ -262,8 +262,11 @@ class ProgramRun:
     def evaluate_artifact(self, path: str) -> None:
         """Score the network of an artifact with every protocol."""
         program = self.program
-        header, stored = read_stored(read_whole_file(path), program.codec, program.quant.stored_kinds(), path)
-        if header["network"] != program.network or header["tokenizer"].get("sha256") not in (None, self.tokenizer.sha256):
+        header, stored = read_stored(read_whole_file(path), program.codec, program.quant.readers(), path)
+        if header["network"] != program.network or header["tokenizer"].get("sha256") not in (
+            None,
+            self.tokenizer.sha256,
+        ):
             raise UserError(
                 f"{path} holds another network than this file builds, or was trained with another tokenizer"
             )

@@ -36,7 +36,7 @@ from golf.codec.protocol import Codec
 from golf.codec.sections import build_directory, classes_in, damage_of_directory, tensors_from_sections
 from golf.codec.size import sizes_of_sections
 from golf.errors import UserError
-from golf.quant.protocol import StoredTensor
+from golf.quant.protocol import Reader, StoredTensor, readers_of
 from golf.quant.state import STORED_KINDS, QuantisedState
 
 
@@ -109,7 +109,7 @@ def read_parts(
     codec: PartsCodec,
     header: dict[str, Any],
     sections: Sequence[tuple[bytes, int]],
-    kinds: Sequence[type[StoredTensor]],
+    readers: Mapping[str, Reader],
 ) -> dict[str, StoredTensor]:
     """Stored tensors from what `write_parts` wrote."""
     if damage_of_directory(header):
@@ -124,7 +124,6 @@ def read_parts(
         iter(found if g.comes_first() else codec.decode_parts(replace(g, known=known), piece))
         for g, found, piece in zip(groups, first, pieces)
     ]
-    kind_of = {kind.kind: kind for kind in kinds}
     tensors: dict[str, StoredTensor] = {}
     for name, _, spec, entries in header["tensors"]:
         found = {part: next(parts[group]) for part, group, _ in entries}
@@ -132,7 +131,7 @@ def read_parts(
             if found[part].dtype != STORED_DTYPES[groups[group].dtype] or found[part].shape != tuple(shape):
                 raise ValueError(f"the shape of {name}")
         kind, meta = header["specs"][spec]
-        tensors[name] = kind_of[kind].from_parts(meta, found)
+        tensors[name] = readers[kind](meta, found)
     return tensors
 
 
@@ -174,7 +173,7 @@ def read_artifact_with(
 
     def read() -> Artifact:
         codec = choose(codec_name(blob, where))
-        header, tensors = read_stored(blob, codec, kinds, where)
+        header, tensors = read_stored(blob, codec, readers_of(kinds), where)
         stored = QuantisedState(tensors, classes_in(header))
         return Artifact(
             header["network"], header["tokenizer"], stored, sizes_of_sections(header, len(blob)), codec.name
@@ -184,7 +183,7 @@ def read_artifact_with(
 
 
 def read_stored(
-    blob: bytes, codec: Codec, kinds: Sequence[type[StoredTensor]], where: str
+    blob: bytes, codec: Codec, readers: Mapping[str, Reader], where: str
 ) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """The header and the tensors of an artifact that this codec packed."""
     if codec_name(blob, where) != codec.name:
@@ -193,9 +192,9 @@ def read_stored(
         header, start = header_of(blob, codec, where)
         if hasattr(codec, "decode_parts") and header["layouts"] == "parts":
             pieces = section_bytes(blob, header, start, where)
-            tensors = read_parts(codec, header, pieces, kinds)  # pyright: ignore[reportArgumentType]
+            tensors = read_parts(codec, header, pieces, readers)  # pyright: ignore[reportArgumentType]
         else:
-            tensors = tensors_from_sections(header, read_sections(blob, header, codec, start, where), kinds)
+            tensors = tensors_from_sections(header, read_sections(blob, header, codec, start, where), readers)
         if not isinstance(header["network"], dict) or not isinstance(header["tokenizer"], dict):
             refuse_artifact(where, "its network or tokenizer is not a table")
     except (UserError, *READ_ERRORS) as error:

@@ -22,7 +22,7 @@ from golf.codec.layout import (
     tensor_from_flat,
     torch_dtype,
 )
-from golf.quant.protocol import StoredTensor
+from golf.quant.protocol import Reader, StoredTensor
 
 CLASS_OF_ROLE = {"embedding": "embedding", "head": "head", "table": "tables", "gate": "gates", "scalar": "scalars"}
 TENSOR_CLASSES = ("embedding", "head", "attention", "mlp", "tables", "gates", "scalars", "other")
@@ -89,7 +89,7 @@ def group_bytes(tensors: Sequence[Tensor], permuted: bool) -> bytes:
 
 
 def tensors_from_sections(
-    header: Mapping[str, Any], sections: Sequence[bytes], kinds: Sequence[type[StoredTensor]]
+    header: Mapping[str, Any], sections: Sequence[bytes], readers: Mapping[str, Reader]
 ) -> dict[str, StoredTensor]:
     """Rebuild stored tensors from a header and its expanded sections.
 
@@ -101,7 +101,6 @@ def tensors_from_sections(
     left = []
     for (_, _, dtype), permuted, raw in zip(header["groups"], header["layouts"], sections):
         left.append(flat_from_bytes(raw, dtype, torch_dtype(dtype).itemsize if permuted else 1))
-    kind_of = {kind.kind: kind for kind in kinds}
     tensors: dict[str, StoredTensor] = {}
     for name, _, spec, entries in header["tensors"]:
         parts: dict[str, Tensor] = {}
@@ -109,7 +108,7 @@ def tensors_from_sections(
             flat, left[group] = left[group].tensor_split([prod(shape)])
             parts[part] = tensor_from_flat(flat, shape, header["layouts"][group] and flat.itemsize == 1)
         kind, meta = header["specs"][spec]
-        tensors[name] = kind_of[kind].from_parts(meta, parts)
+        tensors[name] = readers[kind](meta, parts)
     return tensors
 
 

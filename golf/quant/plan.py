@@ -24,7 +24,7 @@ from golf.codec.layout import STORED_DTYPES, torch_dtype
 from golf.codec.sections import tensor_class
 from golf.errors import UserError
 from golf.quant.formats import FORMAT_NAMES, QuantFormat, format_named
-from golf.quant.protocol import Quantiser, StoredTensor
+from golf.quant.protocol import Quantiser, Reader, StoredTensor, readers_of
 from golf.quant.rtn import KnownFormats, quantise_rows
 from golf.quant.shared_work import results_of_jobs
 from golf.quant.state import STORED_KINDS, PlainTensor, QuantisedState
@@ -143,13 +143,14 @@ class QuantPlan:
         """Whether a kind of stored tensor has `variants`, among which the packer chooses."""
         return any(hasattr(getattr(part, "stored_kind", None), "variants") for part in [*self.treatments(), self.mixed])
 
-    def stored_kinds(self) -> list[Any]:
-        """Kinds of stored tensors that the plan makes: what a reader of its artifacts has to know."""
+    def readers(self) -> dict[str, Reader]:
+        """How the kinds of stored tensors that the plan makes are read from its artifacts."""
         treatments: list[Any] = [part for part in self.treatments() if not isinstance(part, str)]
         if self.correction is None and all(hasattr(part, "only_format") for part in treatments):
-            return [PlainTensor, KnownFormats([part.only_format for part in treatments])]
+            formats = [part.only_format for part in treatments]
+            return {"plain": PlainTensor.from_parts, "codes": KnownFormats(formats).read_codes}
         own = [getattr(part, "stored_kind", None) for part in [*treatments, self.correction]]
-        return list(dict.fromkeys([*STORED_KINDS, *(kind for kind in own if kind is not None)]))
+        return readers_of([*STORED_KINDS, *(kind for kind in own if kind is not None)])
 
     def route(self, name: str, tensor: Tensor, role: str) -> Treatment:
         """The treatment of one tensor (its values are not looked at; a meta tensor will do)."""

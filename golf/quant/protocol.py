@@ -4,7 +4,7 @@ Plain rounding, GPTQ, low-rank corrections and ternary weights all meet the rest
 the plan routes a tensor to a `Quantiser`, the quantiser returns a `StoredTensor`, the container stores its parts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -27,6 +27,15 @@ class StoredTensor(Protocol):
     def from_parts(cls, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> "StoredTensor": ...
 
     def dequantise(self) -> Tensor: ...
+
+
+# What makes a stored tensor of its meta and its parts.
+Reader = Callable[[Mapping[str, Any], Mapping[str, Tensor]], StoredTensor]
+
+
+def readers_of(kinds: Iterable[type[StoredTensor]]) -> dict[str, Reader]:
+    """How stored tensors of some classes are read, by the names that files have for them."""
+    return {kind.kind: kind.from_parts for kind in kinds}
 
 
 class Quantiser(Protocol):

@@ -71,14 +71,12 @@ class QuantisedTensor:
 
 
 class KnownFormats:
-    """Reads quantised tensors of formats that are known beforehand, as `QuantisedTensor` does of any."""
-
-    kind: ClassVar[str] = "codes"
+    """Reads quantised tensors of formats that are known beforehand."""
 
     def __init__(self, formats: Sequence[QuantFormat]) -> None:
         self.formats = formats
 
-    def from_parts(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
+    def read_codes(self, meta: Mapping[str, Any], parts: Mapping[str, Tensor]) -> QuantisedTensor:
         first = self.formats[0]
         others = [fmt for fmt in self.formats if fmt != first and format_settings(fmt) == meta["format"]]
         read = QuantisedTensor(parts["codes"], parts["scales"], [*others, first][0], meta["dtype"])

@@ -14,7 +14,7 @@ from golf.codec.files import read_whole_file, write_whole_file
 from golf.codec.layout import STORED_DTYPES, torch_dtype
 from golf.codec.none_codec import NoCodec
 from golf.codec.sections import build_directory, classes_in, tensors_from_sections
-from golf.quant.protocol import StoredTensor
+from golf.quant.protocol import StoredTensor, readers_of
 from golf.quant.rtn import QuantisedTensor
 
 
@@ -78,7 +78,7 @@ class QuantisedState:
         def read() -> QuantisedState:
             header, codec, start = read_header(blob, only_codec(NoCodec()), str(path))
             sections = read_sections(blob, header, codec, start, str(path))
-            return cls(tensors_from_sections(header, sections, known), classes_in(header))
+            return cls(tensors_from_sections(header, sections, readers_of(known)), classes_in(header))
 
         return read_guarded(str(path), read)
 

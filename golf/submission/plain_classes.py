@@ -59,6 +59,9 @@ class Program:
                 self.taken |= names_given(node)
         names = {n.attr for n in walk(tree) if isinstance(n, ast.Attribute)}
         self.inspects = bool(INSPECTED & names) or "vars" in self.uses
+        # Whether a function out of a dict could become a method, or a method be asked for its object.
+        asked = {"__self__", "__func__", "__dict__"} & names or {"type", "vars", "setattr"} & self.uses.keys()
+        self.binds = bool(asked)
 
     @staticmethod
     def _noted(item: ast.stmt) -> list[ast.AST]:
@@ -101,17 +104,19 @@ class Program:
         return isinstance(node, ast.Name) and self.bound[node.id] == 1
 
     def called_as(self, use: ast.Name) -> str | None:
-        """The method of `Name().method(…)`, and `__call__` of `Name()(…)`."""
+        """The method of `Name().method(…)` and `{key: Name().method}`, and `__call__` of `Name()(…)`."""
         made: Any = self.parents.get(id(use))
         if not isinstance(made, ast.Call) or made.func is not use or made.args or made.keywords:
             return None
         around: Any = self.parents.get(id(made))
         if isinstance(around, ast.Call) and around.func is made:
             return "__call__"
-        called: Any = self.parents.get(id(around))
-        if isinstance(around, ast.Attribute) and isinstance(called, ast.Call) and called.func is around:
-            return around.attr
-        return None
+        if not isinstance(around, ast.Attribute) or not isinstance(around.ctx, ast.Load):
+            return None
+        user: Any = self.parents.get(id(around))
+        is_called = isinstance(user, ast.Call) and user.func is around
+        is_kept = isinstance(user, ast.Dict) and not self.binds and all(key is not around for key in user.keys)
+        return around.attr if is_called or is_kept else None
 
     def unfold(self, node: ast.ClassDef) -> None:
         """The methods of a class as functions."""
@@ -121,11 +126,10 @@ class Program:
             called = self.called_as(use)
             made: Any = self.parents[id(use)]
             function = ast.copy_location(ast.Name(names[called or ""], ast.Load()), made)
-            call: Any = self.parents[id(made)]
-            if isinstance(call, ast.Attribute):
-                call = self.parents[id(call)]
-            call.func = function
-            self.parents[id(function)] = call
+            method: Any = self.parents[id(made)]
+            replaced = method if isinstance(method, ast.Attribute) else made
+            owner = self.parents[id(function)] = self.parents[id(replaced)]
+            put(function, replaced, owner)
         for method in methods:
             method.name = names[method.name]
             method.args.args.pop(0)
@@ -197,6 +201,15 @@ class Program:
             use.id = heir.name
         self.uses[heir.name] = [*self.uses.get(heir.name, []), *self.uses.pop(node.name)]
         self.tree.body.remove(node)
+
+
+def put(new: ast.AST, old: ast.AST, owner: ast.AST) -> None:
+    """One node in the place of another that is directly below `owner`."""
+    for name, value in ast.iter_fields(owner):
+        if value is old:
+            setattr(owner, name, new)
+        elif isinstance(value, list):
+            value[:] = [new if item is old else item for item in value]
 
 
 def names_given(node: ast.AST) -> set[str]:

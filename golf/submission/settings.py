@@ -1,8 +1,8 @@
 """The one program's fields are names of the module: `self.program.network` becomes `NETWORK`.
 
-An exported file has one `Program`, made by `program()` for `main`, and what was handed from function to function only to
-read a field of it need not be handed on. Invariant: there is one such object, nothing but its fields is read, and they
-are evaluated once, in their order, before anything else happens.
+An exported file has one `Program`, made by `program()` for `main`; what was handed from function to function only to
+read a field of it need not be handed on. What reads it as a whole goes on doing so.
+Invariant: there is one such object, whose fields never change; they are evaluated once, in their order, before main.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 
+from golf.submission.checks import without_docstring
 from golf.submission.interpret import Interpreter
 from golf.submission.unused import all_annotations, bound_names
 from golf.submission.values import ClassFacts, Instance
@@ -20,13 +21,18 @@ def fields_as_globals(tree: ast.Module, facts: Interpreter) -> bool:
     """Edit a program in place that ends with `def program(): return …` and the call of main; whether it changed."""
     match tree.body[-2:]:
         case [
-            ast.FunctionDef(name="program", body=[*_, ast.Return(ast.Call(func=ast.Name(kind)) as call)]) as maker,
+            ast.FunctionDef(name="program", decorator_list=[]) as maker,
             ast.If(body=[ast.Expr(value=ast.Call(args=[ast.Call(args=[ast.Call(func=ast.Name("program"))])]))]),
         ]:
+            pass
+        case _:
+            return False
+    match without_docstring(maker.body):
+        case [ast.Return(ast.Call(func=ast.Name(kind), args=[]) as call)] if all(item.arg for item in call.keywords):
             made = next((item for item in facts.classes.values() if item.name == kind), None)
         case _:
             return False
-    if made is None or not is_only_read(made, call, maker, tree, facts):
+    if made is None or not is_only_read(made, maker, tree, facts):
         return False
     taken = {name for node in walk(tree) for name in own_names(node)} | set(dir(builtins))
     names = {str(keyword.arg): new_name(str(keyword.arg), taken) for keyword in call.keywords}
@@ -41,17 +47,15 @@ def fields_as_globals(tree: ast.Module, facts: Interpreter) -> bool:
     return changed
 
 
-def is_only_read(
-    made: ClassFacts, call: ast.Call, maker: ast.FunctionDef, tree: ast.Module, facts: Interpreter
-) -> bool:
-    """Whether a class has one object, a frozen record of fields that are given by name, read one by one."""
+def is_only_read(made: ClassFacts, maker: ast.FunctionDef, tree: ast.Module, facts: Interpreter) -> bool:
+    """Whether a class is a frozen record of which there is one object."""
     notes = {id(part) for note in all_annotations(tree) for part in walk(note)}
     names = [n for n in walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and id(n) not in notes]
     calls = [n for n in names if facts.functions.get(id(maker)) in facts.values.get(id(n), frozenset())]
     made_at = [n for n in names if n.id == made.name]
     frozen = any("frozen=True" in ast.unparse(item) for item in made.node.decorator_list)
     simple = made.is_record and frozen and not made.structural and not made.methods and not made.lost
-    return simple and not call.args and len(calls) == len(made_at) == 1
+    return simple and len(calls) == len(made_at) == 1
 
 
 def own_names(node: ast.AST) -> list[str]:

@@ -199,3 +199,27 @@ for x in (sys.argv, []):
 """
     )
     assert "error.exit_code" in text
+
+
+KEPT = """
+print({"a": FineTool()._cut, 1: 2}["a"]("abcdefg"))
+"""
+
+
+def test_a_method_that_a_dict_keeps_is_a_function():
+    assert "{'a': _cut, 1: 2}['a']" in plain(TOOL + KEPT)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        KEPT.replace("FineTool()._cut", "(FineTool()._cut,)[0]"),
+        KEPT.replace('{"a": FineTool()._cut, 1: 2}["a"]', "FineTool()._cut.__call__"),
+        KEPT + "class Other:\n    cut = FineTool()._cut\n\n\nprint(Other().cut('abcdefg'))\n",
+        KEPT + "print(type('Other', (), {'cut': FineTool()._cut})().cut('abcdefg'))\n",
+        "print({'a': FineTool()._cut}['a'].__self__ is None)\n",
+        "print(len({FineTool()._cut: 1}))\n",
+    ],
+)
+def test_other_methods_that_are_not_called_stay(use: str):
+    assert "class FineTool" in plain(TOOL + use)
