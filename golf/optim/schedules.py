@@ -63,10 +63,10 @@ class WarmdownSteps:
             warmdown = self.warmdown_steps * seconds / max(progress.step, 1)
             remaining = max(progress.max_seconds - seconds, 0.0)
             return remaining / max(warmdown, 1e-9) if remaining <= warmdown else 1.0
-        total = progress.total_steps
-        if not total - self.warmdown_steps <= progress.step < total:
-            return 1.0
-        return (total - progress.step) / self.warmdown_steps
+        total = progress.counted_steps
+        if total and total - self.warmdown_steps <= progress.step < total:
+            return (total - progress.step) / self.warmdown_steps
+        return 1.0
 
 
 class WarmdownFraction:
