@@ -36,6 +36,4 @@ class AdamRule:
             torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, updates)
         for tensors, results in zip(kept, (weights, means, squares)):
-            for tensor, result in zip(tensors, results):
-                if result is not tensor:
-                    tensor.copy_(result)
+            torch._foreach_copy_(tensors, results)
