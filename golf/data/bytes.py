@@ -107,10 +107,9 @@ def worth_of_piece(pieces: Any, token: int) -> tuple[int, bool, bool]:
     """What the table says of one id."""
     if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
         return 0, False, True
-    if pieces.is_byte(token):
-        return 1, False, False
     text = pieces.id_to_piece(token)
-    return len(text.removeprefix(SPACE_MARK).encode("utf-8")), text.startswith(SPACE_MARK), False
+    worth = 1 if pieces.is_byte(token) else len(text.removeprefix(SPACE_MARK).encode())
+    return worth, text.startswith(SPACE_MARK), False
 
 
 def spelled_space_of(pieces: Any) -> tuple[int, ...]:

@@ -105,11 +105,10 @@ class GPT(nn.Module):
             if self.values is not None and not hasattr(attn, "mixes_values"):
                 raise UserError("this attention mixes in no values: type model/values=none or another model/attention")
             self.blocks.append(residual(width=width, attn=attn, mlp=mlp(width=width, hidden=hidden), block=block))
-        self.extra_mlps: Any = ()
-        if self.plan.extra_mlps:
-            self.extra_mlps = nn.ModuleList(mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps)
+        extra_mlps = [mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps]
+        self.extra_mlps: Any = nn.ModuleList(extra_mlps) if extra_mlps else None
         if self.plan.blocks > num_layers or self.plan.extra_mlps:
-            borrow_matrices(self.blocks, self.extra_mlps, num_layers)
+            borrow_matrices(self.blocks, extra_mlps, num_layers)
         self.rope = rope(head_width=width // num_heads)
         self.lm_head = None if tie_embeddings else HeadLinear(width, vocab_size, zero=True)
         self.objective: Any = None if objective is None else objective(width=width, vocab_size=vocab_size)
@@ -172,19 +171,19 @@ class GPT(nn.Module):
         """
         x: Any = self.embed(ids_BT)
         cos_TR, sin_TR = self.rope(ids_BT.shape[1], self.compute_dtype, cu_seqlens_S is not None)
-        visits = self.plan.phases[self.phase if phase is None else phase].visits
         x0_BTD, shared = x, {"memory": memory}
-        restricted = None if positions_BS is None else self.restricted_visit(visits)
         skips: list[Tensor] = []
         in_lanes = False
+        visits = self.plan.phases[self.phase if phase is None else phase].visits
+        restricted = None if positions_BS is None else self.restricted_visit(visits)
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
             here = Context(
-                cos_TR=cos_TR,
-                sin_TR=sin_TR,
-                ids_BT=ids_BT,
-                x0_BTD=x0_BTD,
+                cos_TR,
+                sin_TR,
+                ids_BT,
+                x0_BTD,
                 cu_seqlens_S=cu_seqlens_S,
                 max_seqlen=max_seqlen,
                 block=visit.block,
@@ -270,10 +269,10 @@ class GPT(nn.Module):
         cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
         """
         # Only training is compiled: evaluation has other shapes.
-        run = self._compiled if self._compiled is not None and self.training else self.graph
+        run = self._compiled if self._compiled and self.training else self.graph
         if cu_seqlens_S is not None:
             check_documents(cu_seqlens_S, ids_BT, max_seqlen)
-            if self._compiled is not None and self.training:  # one graph for any number of documents
+            if run is self._compiled:  # one graph for any number of documents
                 torch._dynamo.maybe_mark_dynamic(cu_seqlens_S, 0)
         return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
 
@@ -353,12 +352,12 @@ class LayerMatrix:
         return self.matrices[context.mlp_layer if self.of_mlp else context.layer].weight
 
 
-def borrow_matrices(blocks: nn.ModuleList, extra_mlps: Any, num_layers: int) -> None:
+def borrow_matrices(blocks: nn.ModuleList, extra_mlps: list[nn.Module], num_layers: int) -> None:
     """Let every linear map of the blocks take the matrix of the layer its visit names.
 
     Blocks from `num_layers` on have no matrices of their own; the extra MLPs follow the layers' in the count.
     """
-    for part, extras in (("attn", []), ("mlp", list(extra_mlps))):
+    for part, extras in (("attn", []), ("mlp", extra_mlps)):
         owners = [getattr(block, part) for block in blocks][:num_layers] + extras
         for name, first in owners[0].named_modules():
             if not isinstance(first, nn.Linear):

@@ -190,9 +190,8 @@ def test_shares_at_which_something_starts_are_listed():
 
 
 def test_weight_decay_is_set_with_the_rates():
-    optimizer = Recorder()
-    Schedules(Constant(), weight_decay=Taper(0.5, 0.0)).apply(at(75), optimizer)
-    assert optimizer.decay == pytest.approx(0.5)
+    rates = applied(Schedules(Constant(), weight_decay=Taper(0.5, 0.0)), at(75))
+    assert rates == {"lr": 1.0, "weight_decay": pytest.approx(0.5)}
 
 
 class Rows(NamedTuple):
