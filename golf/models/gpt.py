@@ -31,7 +31,7 @@ class GPT(nn.Module):
         embedding, attention, mlp, residual, rope: factories, called with the sizes.
         depth: num_layers -> plan of visits. skips: factory of the skip connections, called if the plan has any.
         softcap: logits -> logits.
-        initialise: edits the finished model in place.
+        initialise: edits the finished model in place; None = its values do not matter (see `exported.undrawn`).
         backend: computes attention from queries, keys and values; part of what `attention` is called with.
         bigram, smear, values, lanes, xsa, gate: factories of additions, None = without. The first two work on the
             embedding, `values`, `xsa` and `gate` inside attention, `lanes` on the residual stream of later layers.
@@ -58,7 +58,7 @@ class GPT(nn.Module):
         depth: Callable[[int], DepthPlan],
         skips: Callable[..., nn.Module],
         softcap: Callable[[Tensor], Tensor],
-        initialise: Callable[[Any], None],
+        initialise: Callable[[Any], None] | None,
         backend: Callable[..., Tensor],
         bigram: Callable[..., nn.Module] | None = None,
         smear: Callable[..., nn.Module] | None = None,
@@ -112,7 +112,7 @@ class GPT(nn.Module):
         self.rope = rope(head_width=width // num_heads)
         self.lm_head = None if tie_embeddings else HeadLinear(width, vocab_size, zero=True)
         self.objective: Any = None if objective is None else objective(width=width, vocab_size=vocab_size)
-        if not next(self.parameters()).is_meta:
+        if initialise is not None:
             initialise(self)
         for rearrange in (weights, linear):
             if rearrange is not None:
@@ -147,10 +147,8 @@ class GPT(nn.Module):
     # -- the network --------------------------------------------------------------------------------------------------
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token ids [B, T] -> normalised input of the first block [B, T, D] in the compute dtype."""
-        x_BTD = self.tok_emb(ids_BT)
-        if self.bigram is not None:
-            x_BTD = x_BTD + self.bigram(ids_BT)
-        x_BTD = x_BTD.to(self.compute_dtype)
+        table_BTD = self.tok_emb(ids_BT)
+        x_BTD = (table_BTD if self.bigram is None else table_BTD + self.bigram(ids_BT)).to(self.compute_dtype)
         if self.smear is None:
             return rms_norm(x_BTD)
         return rms_norm(self.smear(x_BTD, ids_BT)) if self.smear.before_norm else self.smear(rms_norm(x_BTD), ids_BT)
@@ -179,6 +177,12 @@ class GPT(nn.Module):
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
+            covered = self.lanes is not None and self.lanes.covers(visit, layer)
+            if covered:
+                x, in_lanes = (x if in_lanes else (x, x)), True
+            if visit.pop is not None:
+                skip = skips.pop()
+                x = self.lanes.skip(x, skip, visit.pop, self.skips) if covered else self.skips(x, skip, visit.pop)
             here = Context(
                 cos_TR,
                 sin_TR,
@@ -199,16 +203,8 @@ class GPT(nn.Module):
                 positions_BS=positions_BS if index == restricted else None,
             )
             block = self.blocks[visit.block]
-            if self.lanes is not None and self.lanes.covers(visit, layer):
-                x, in_lanes = (x if in_lanes else (x, x)), True
-                if visit.pop is not None:
-                    x = self.lanes.skip(x, skips.pop(), visit.pop, self.skips)
-                x = self.lanes(x, block, here)
-                continue
-            if visit.pop is not None:
-                x = self.skips(x, skips.pop(), visit.pop)
-            x = block(x, here)
-            if visit.push:
+            x = self.lanes(x, block, here) if covered else block(x, here)
+            if visit.push and not covered:
                 skips.append(x)
         x = self.lanes.join(x) if self.lanes is not None and in_lanes else x
         return rms_norm(x if positions_BS is None or restricted is not None else at_positions(x, positions_BS))
