@@ -26,7 +26,6 @@ class BudgetClock:
         share: maps rank 0's two floats to all ranks; None for a single rank.
         per_rank: each rank's progress follows its own reading, as in the published runs, so that learning rates and
             switches differ between ranks; the stop stays common. A known fault of theirs, off by default.
-        now: the time source, replaceable in tests.
     """
 
     interrupted = False  # whether all ranks have agreed to stop before the budget ends
@@ -42,18 +41,21 @@ class BudgetClock:
         synchronise: Callable[[], None] | None = None,
         share: Callable[[tuple[float, float]], Sequence[float]] | None = None,
         per_rank: bool = False,
-        now: Callable[[], float] = time.monotonic,
     ):
         self.tokens_per_step = tokens_per_step
         self.max_steps, self.max_seconds, self.max_tokens = max_steps, max_seconds, max_tokens
         self.reserve_seconds, self.reserve_steps = reserve_seconds, reserve_steps
-        self.synchronise, self.share, self.now = synchronise, share, now
+        self.synchronise, self.share = synchronise, share
         self.per_rank, self._own_lead = per_rank, 0.0  # seconds by which this rank's own reading is ahead
         self._used = 0.0  # seconds of finished running intervals, this rank's own reading
         self._started: float | None = None
         self._sync_step, self._sync_seconds, self._step_seconds, self._next_sync = 0, 0.0, 0.0, 0
 
     # -- running and pausing ------------------------------------------------------------------------------------------
+    def now(self) -> float:
+        """The time source, replaceable in tests."""
+        return time.monotonic()
+
     def start(self) -> None:
         """Start or go on after a pause."""
         self._used, self._started = self.read(), self.now()
@@ -146,7 +148,7 @@ class BudgetClock:
 
     def _agreed(self, seconds: float, pace: float) -> Sequence[float]:
         """What all ranks go by."""
-        return self.share((seconds, pace)) if self.share is not None else (seconds, pace)
+        return self.share((seconds, pace)) if self.share else (seconds, pace)
 
     def _interval(self, step: int) -> int:
         """Steps to the next sync point: short at the start and at the end of a time budget, at most 32 between.

@@ -41,11 +41,16 @@ class Progress:
     @property
     def total_steps(self) -> int:
         """Best estimate of the optimizer steps of the whole run; 0 while nothing limits it or nothing is known yet."""
-        estimates = []
-        if self.max_steps:
-            estimates.append(self.max_steps)
-        if self.max_tokens and self.step:
-            estimates.append(-(-self.max_tokens * self.step // max(self.tokens, 1)))
-        if self.max_seconds and self.step and self.seconds > 0:
-            estimates.append(int(self.max_seconds / (self.seconds / self.step)))
-        return min(estimates, default=0)
+        counted = self.counted_steps
+        if not self.max_seconds or not self.step or self.seconds <= 0:
+            return counted
+        timed = int(self.max_seconds / (self.seconds / self.step))
+        return min(timed, counted or timed)
+
+    @property
+    def counted_steps(self) -> int:
+        """The same of a run without a limit of seconds."""
+        if not self.max_tokens or not self.step:
+            return self.max_steps
+        read = -(-self.max_tokens * self.step // max(self.tokens, 1))
+        return min(read, self.max_steps or read)

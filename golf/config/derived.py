@@ -12,8 +12,12 @@ from golf.config.cross_checks import number
 from golf.errors import GolfError, UserError
 
 Config = dict[str, Any]
-# What may depend on the machine that trains, and no parameter depends on.
-MACHINE: Config = {"compute_dtype": "float32", "backend": {"_target_": "golf.models.attention.sdpa.Sdpa"}}
+# What may depend on the machine that trains, or says which values parameters begin with: no parameter depends on it.
+MACHINE: Config = {
+    "compute_dtype": "float32",
+    "backend": {"_target_": "golf.models.attention.sdpa.Sdpa"},
+    "initialise": None,
+}
 DRAWS = ("normal_", "uniform_", "trunc_normal_", "orthogonal_", "kaiming_uniform_")
 
 

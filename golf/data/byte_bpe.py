@@ -79,7 +79,7 @@ class ByteBpeTokenizer:
         return content.decode("utf-8", errors="replace")
 
     def byte_table(self) -> ByteTable:
-        base_bytes = np.array([*map(len, self.token_bytes), 0], dtype=np.int16)
+        base_bytes = np.array([*map(len, self.token_bytes), 0])
         boundary = np.zeros(self.vocab_size, dtype=bool)
         boundary[self.bos_id] = True
         return ByteTable(base_bytes, np.zeros(self.vocab_size, dtype=bool), boundary)

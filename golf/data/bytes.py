@@ -22,7 +22,7 @@ SPACE_MARK_BYTES = b"\xe2\x96\x81"
 
 @dataclass(frozen=True)
 class ByteTable:
-    """Three arrays over the vocabulary: base_bytes int16 [V], leading_space bool [V], boundary bool [V].
+    """Three arrays over the vocabulary: base_bytes int64 [V], leading_space bool [V], boundary bool [V].
 
     spelled_space: ids of the bytes of U+2581, where the vocabulary has no piece for the space alone.
     """
@@ -42,7 +42,7 @@ class ByteTable:
         With a `spelled_space` the targets must be a span of a stream, and what stands before its first two is unknown.
         """
         spaces = self.leading_space[target_ids] & ~self.boundary[previous_ids]
-        counts = self.base_bytes[target_ids].astype(np.int64) + spaces
+        counts = self.base_bytes[target_ids] + spaces
         if self.spelled_space:
             self._count_spelled_spaces(counts, previous_ids, target_ids)
         return counts
@@ -74,7 +74,7 @@ class ByteTable:
     def from_arrays(arrays: dict[str, Any]) -> "ByteTable":
         """Inverse of `arrays`."""
         table = ByteTable(
-            np.asarray(arrays["base_bytes"]).astype(np.int16),
+            np.asarray(arrays["base_bytes"]).astype(np.int64),
             np.asarray(arrays["leading_space"]).astype(bool),
             np.asarray(arrays["boundary"]).astype(bool),
             tuple(int(token) for token in arrays.get("spelled_space", ())),
@@ -99,18 +99,17 @@ def byte_table_from_processor(pieces: Any) -> ByteTable:
 def byte_table_of_pieces(pieces: Any) -> ByteTable:
     """The same where the vocabulary has a piece for the space alone."""
     worth = [worth_of_piece(pieces, token) for token in range(pieces.vocab_size())]
-    base_bytes, leading_space, boundary = zip(*worth)
-    return ByteTable(np.array(base_bytes, dtype=np.int16), np.array(leading_space), np.array(boundary))
+    base_bytes, leading_space, boundary = map(np.array, zip(*worth))
+    return ByteTable(base_bytes, leading_space, boundary)
 
 
 def worth_of_piece(pieces: Any, token: int) -> tuple[int, bool, bool]:
     """What the table says of one id."""
     if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
         return 0, False, True
-    if pieces.is_byte(token):
-        return 1, False, False
     text = pieces.id_to_piece(token)
-    return len(text.removeprefix(SPACE_MARK).encode("utf-8")), text.startswith(SPACE_MARK), False
+    worth = 1 if pieces.is_byte(token) else len(text.removeprefix(SPACE_MARK).encode())
+    return worth, text.startswith(SPACE_MARK), False
 
 
 def spelled_space_of(pieces: Any) -> tuple[int, ...]:
@@ -123,7 +122,7 @@ def spelled_space_of(pieces: Any) -> tuple[int, ...]:
 
 def uniform_byte_table(vocab_size: int, bytes_per_token: int = 1, special_ids: tuple[int, ...] = ()) -> ByteTable:
     """Every id worth the same, except `special_ids`, which are worth nothing and are boundaries."""
-    base_bytes = np.full(vocab_size, bytes_per_token, dtype=np.int16)
+    base_bytes = np.full(vocab_size, bytes_per_token)
     boundary = np.zeros(vocab_size, dtype=bool)
     base_bytes[list(special_ids)] = 0
     boundary[list(special_ids)] = True

@@ -107,12 +107,11 @@ class Shards:
         self.lengths = [shard_length(path) for path in self.paths]
         if first_tokens:
             self._shorten(first_tokens)
-        self._num_tokens = sum(self.lengths)
-        if self._num_tokens == 0:
+        if not len(self):
             raise UserError("no shard holds a token; name a folder of fineweb_*.bin files with data.folder=<folder>")
 
     def __len__(self) -> int:
-        return self._num_tokens
+        return sum(self.lengths)
 
     def _shorten(self, first_tokens: int) -> None:
         """Forget what comes after the first tokens."""
@@ -128,13 +127,13 @@ class Shards:
 
     def take(self, start: int, count: int, wrap: bool = False) -> np.ndarray:
         """Tokens start … start+count−1 as uint16 [count]; with `wrap` the stream repeats for ever."""
-        if start < 0 or count < 0 or (not wrap and start + count > self._num_tokens):
-            raise UserError(f"tokens {start} to {start + count} are outside the stream of {self._num_tokens} tokens")
-        start %= self._num_tokens
+        if start < 0 or count < 0 or (not wrap and start + count > len(self)):
+            raise UserError(f"tokens {start} to {start + count} are outside the stream of {len(self)} tokens")
+        start %= len(self)
         pieces: list[np.ndarray] = []
-        for index, length in cycle(enumerate(self.lengths)):
+        for path, length in cycle(zip(self.paths, self.lengths)):
             if start < length:
-                pieces.append(self._read(index, start, min(count, length - start)))
+                pieces.append(self._read(path, start, min(count, length - start)))
                 count -= len(pieces[-1])
             if not count:
                 break
@@ -145,20 +144,19 @@ class Shards:
         """Tokens start … start+count−1 of shard `index`, uint16 [count]."""
         if start < 0 or count < 1 or start + count > self.lengths[index]:
             raise UserError(f"tokens {start} to {start + count} are outside {self.paths[index]}")
-        return self._read(index, start, count)
+        return self._read(self.paths[index], start, count)
 
-    def _read(self, index: int, start: int, count: int) -> np.ndarray:
-        offset = SHARD_HEADER_BYTES + 2 * start
-        tokens = np.fromfile(self.paths[index], dtype="<u2", count=count, offset=offset)
+    def _read(self, path: str, start: int, count: int) -> np.ndarray:
+        tokens = np.fromfile(path, dtype="<u2", count=count, offset=SHARD_HEADER_BYTES + 2 * start)
         if len(tokens) != count:
-            raise UserError(f"shard {self.paths[index]} has become shorter than its header says; fetch it again")
+            raise UserError(f"shard {path} has become shorter than its header says; fetch it again")
         if self.vocab_size is not None and count:
-            require_vocabulary(tokens, self.vocab_size, self.paths[index])
+            require_vocabulary(tokens, self.vocab_size, path)
         return tokens
 
     def read_all(self) -> np.ndarray:
         """The whole stream in memory, uint16 [N] (meant for validation: 124 MB for the official split)."""
-        return self.take(0, self._num_tokens)
+        return self.take(0, len(self))
 
 
 def train_shards(folder: str | Path) -> list[str]:

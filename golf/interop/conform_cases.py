@@ -50,7 +50,7 @@ def copied_cases(notes: Sequence[str]) -> list[str]:
 @contextmanager
 def repeat_mlps_copied(model: Any, name: str, notes: Sequence[str]) -> Iterator[None]:
     """The untied MLPs of repeats as copies of the MLPs they repeat."""
-    if not len(model.extra_mlps) or name not in copied_cases(notes):
+    if model.extra_mlps is None or name not in copied_cases(notes):
         yield
         return
     own = {key: value.clone() for key, value in model.extra_mlps.state_dict().items()}

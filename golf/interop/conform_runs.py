@@ -166,7 +166,8 @@ def train_run(entry: Mapping[str, Any], precision: str, tokens: torch.Tensor, st
     run["grad_norm"] = []
     for step in range(steps):
         progress = Progress(step=step, max_steps=hyper["iterations"])
-        rates = schedules.apply(progress, optimizer)
+        rates = schedules.values(progress)
+        schedules.apply(progress, optimizer)
         run["looping_active"].append(set_looping(model, progress, hyper))
         optimizer.zero_grad(set_to_none=True)
         loss = model(tokens[step, :, :-1], tokens[step, :, 1:])

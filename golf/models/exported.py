@@ -43,6 +43,11 @@ def exported_network(network: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def undrawn(network: dict[str, Any]) -> dict[str, Any]:
+    """A network (its config node) without initial values: what to build on the meta device, for its parts only."""
+    return {**network, "initialise": None} if "initialise" in network else network
+
+
 def nones_by_default(target: str) -> set[str]:
     """Parameters of a class or function, by its dotted name, that are None if they are not given."""
     module, _, name = target.rpartition(".")

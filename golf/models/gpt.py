@@ -31,7 +31,7 @@ class GPT(nn.Module):
         embedding, attention, mlp, residual, rope: factories, called with the sizes.
         depth: num_layers -> plan of visits. skips: factory of the skip connections, called if the plan has any.
         softcap: logits -> logits.
-        initialise: edits the finished model in place.
+        initialise: edits the finished model in place; None = its values do not matter (see `exported.undrawn`).
         backend: computes attention from queries, keys and values; part of what `attention` is called with.
         bigram, smear, values, lanes, xsa, gate: factories of additions, None = without. The first two work on the
             embedding, `values`, `xsa` and `gate` inside attention, `lanes` on the residual stream of later layers.
@@ -58,7 +58,7 @@ class GPT(nn.Module):
         depth: Callable[[int], DepthPlan],
         skips: Callable[..., nn.Module],
         softcap: Callable[[Tensor], Tensor],
-        initialise: Callable[[Any], None],
+        initialise: Callable[[Any], None] | None,
         backend: Callable[..., Tensor],
         bigram: Callable[..., nn.Module] | None = None,
         smear: Callable[..., nn.Module] | None = None,
@@ -105,15 +105,14 @@ class GPT(nn.Module):
             if self.values is not None and not hasattr(attn, "mixes_values"):
                 raise UserError("this attention mixes in no values: type model/values=none or another model/attention")
             self.blocks.append(residual(width=width, attn=attn, mlp=mlp(width=width, hidden=hidden), block=block))
-        self.extra_mlps: Any = ()
-        if self.plan.extra_mlps:
-            self.extra_mlps = nn.ModuleList(mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps)
+        extra_mlps = [mlp(width=width, hidden=hidden) for _ in self.plan.extra_mlps]
+        self.extra_mlps: Any = nn.ModuleList(extra_mlps) if extra_mlps else None
         if self.plan.blocks > num_layers or self.plan.extra_mlps:
-            borrow_matrices(self.blocks, self.extra_mlps, num_layers)
+            borrow_matrices(self.blocks, extra_mlps, num_layers)
         self.rope = rope(head_width=width // num_heads)
         self.lm_head = None if tie_embeddings else HeadLinear(width, vocab_size, zero=True)
         self.objective: Any = None if objective is None else objective(width=width, vocab_size=vocab_size)
-        if not next(self.parameters()).is_meta:
+        if initialise is not None:
             initialise(self)
         for rearrange in (weights, linear):
             if rearrange is not None:
@@ -148,10 +147,8 @@ class GPT(nn.Module):
     # -- the network --------------------------------------------------------------------------------------------------
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token ids [B, T] -> normalised input of the first block [B, T, D] in the compute dtype."""
-        x_BTD = self.tok_emb(ids_BT)
-        if self.bigram is not None:
-            x_BTD = x_BTD + self.bigram(ids_BT)
-        x_BTD = x_BTD.to(self.compute_dtype)
+        table_BTD = self.tok_emb(ids_BT)
+        x_BTD = (table_BTD if self.bigram is None else table_BTD + self.bigram(ids_BT)).to(self.compute_dtype)
         if self.smear is None:
             return rms_norm(x_BTD)
         return rms_norm(self.smear(x_BTD, ids_BT)) if self.smear.before_norm else self.smear(rms_norm(x_BTD), ids_BT)
@@ -172,19 +169,25 @@ class GPT(nn.Module):
         """
         x: Any = self.embed(ids_BT)
         cos_TR, sin_TR = self.rope(ids_BT.shape[1], self.compute_dtype, cu_seqlens_S is not None)
-        visits = self.plan.phases[self.phase if phase is None else phase].visits
         x0_BTD, shared = x, {"memory": memory}
-        restricted = None if positions_BS is None else self.restricted_visit(visits)
         skips: list[Tensor] = []
         in_lanes = False
+        visits = self.plan.phases[self.phase if phase is None else phase].visits
+        restricted = None if positions_BS is None else self.restricted_visit(visits)
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
+            covered = self.lanes is not None and self.lanes.covers(visit, layer)
+            if covered:
+                x, in_lanes = (x if in_lanes else (x, x)), True
+            if visit.pop is not None:
+                skip = skips.pop()
+                x = self.lanes.skip(x, skip, visit.pop, self.skips) if covered else self.skips(x, skip, visit.pop)
             here = Context(
-                cos_TR=cos_TR,
-                sin_TR=sin_TR,
-                ids_BT=ids_BT,
-                x0_BTD=x0_BTD,
+                cos_TR,
+                sin_TR,
+                ids_BT,
+                x0_BTD,
                 cu_seqlens_S=cu_seqlens_S,
                 max_seqlen=max_seqlen,
                 block=visit.block,
@@ -200,16 +203,8 @@ class GPT(nn.Module):
                 positions_BS=positions_BS if index == restricted else None,
             )
             block = self.blocks[visit.block]
-            if self.lanes is not None and self.lanes.covers(visit, layer):
-                x, in_lanes = (x if in_lanes else (x, x)), True
-                if visit.pop is not None:
-                    x = self.lanes.skip(x, skips.pop(), visit.pop, self.skips)
-                x = self.lanes(x, block, here)
-                continue
-            if visit.pop is not None:
-                x = self.skips(x, skips.pop(), visit.pop)
-            x = block(x, here)
-            if visit.push:
+            x = self.lanes(x, block, here) if covered else block(x, here)
+            if visit.push and not covered:
                 skips.append(x)
         x = self.lanes.join(x) if self.lanes is not None and in_lanes else x
         return rms_norm(x if positions_BS is None or restricted is not None else at_positions(x, positions_BS))
@@ -270,10 +265,10 @@ class GPT(nn.Module):
         cu_seqlens_S, max_seqlen: document boundaries of one flat row, see `Context`.
         """
         # Only training is compiled: evaluation has other shapes.
-        run = self._compiled if self._compiled is not None and self.training else self.graph
+        run = self._compiled if self._compiled and self.training else self.graph
         if cu_seqlens_S is not None:
             check_documents(cu_seqlens_S, ids_BT, max_seqlen)
-            if self._compiled is not None and self.training:  # one graph for any number of documents
+            if run is self._compiled:  # one graph for any number of documents
                 torch._dynamo.maybe_mark_dynamic(cu_seqlens_S, 0)
         return run(ids_BT, targets_BT, reduction, cu_seqlens_S, max_seqlen, self.phase, self.quantises())
 
@@ -353,12 +348,12 @@ class LayerMatrix:
         return self.matrices[context.mlp_layer if self.of_mlp else context.layer].weight
 
 
-def borrow_matrices(blocks: nn.ModuleList, extra_mlps: Any, num_layers: int) -> None:
+def borrow_matrices(blocks: nn.ModuleList, extra_mlps: list[nn.Module], num_layers: int) -> None:
     """Let every linear map of the blocks take the matrix of the layer its visit names.
 
     Blocks from `num_layers` on have no matrices of their own; the extra MLPs follow the layers' in the count.
     """
-    for part, extras in (("attn", []), ("mlp", list(extra_mlps))):
+    for part, extras in (("attn", []), ("mlp", extra_mlps)):
         owners = [getattr(block, part) for block in blocks][:num_layers] + extras
         for name, first in owners[0].named_modules():
             if not isinstance(first, nn.Linear):

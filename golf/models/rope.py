@@ -91,6 +91,6 @@ class YarnRope(Rope):
 def rotate(x_BHTE: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
     """Rotate the first 2R dimensions of every head vector by its position's angles; shape and dtype are kept."""
     half = cos_TR.shape[-1]
-    a, b, rest = x_BHTE[..., :half], x_BHTE[..., half : 2 * half], x_BHTE[..., 2 * half :]
-    rotated = (a * cos_TR + b * sin_TR, b * cos_TR - a * sin_TR)
-    return torch.cat(rotated if rest.shape[-1] == 0 else (*rotated, rest), dim=-1)
+    a, b, rest = x_BHTE.tensor_split((half, 2 * half), dim=-1)
+    rotated = a * cos_TR + b * sin_TR, b * cos_TR - a * sin_TR
+    return torch.cat((*rotated, rest) if rest.shape[-1] else rotated, dim=-1)

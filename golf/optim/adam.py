@@ -17,8 +17,8 @@ class AdamRule:
     def update(self, group: dict[str, Any], params: list[Any], state: Any) -> None:
         group["step"] += 1
         for p in params:
-            if "exp_avg" not in state[p]:
-                state[p]["exp_avg"], state[p]["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            if not state[p]:
+                state[p].update(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
         kept = [params, [state[p]["exp_avg"] for p in params], [state[p]["exp_avg_sq"] for p in params]]
         # Copies of what is not float32; what is float32 is changed in place.
         weights, means, squares = ([t.float() for t in tensors] for tensors in kept)
@@ -36,6 +36,4 @@ class AdamRule:
             torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(weights, updates)
         for tensors, results in zip(kept, (weights, means, squares)):
-            for tensor, result in zip(tensors, results):
-                if result is not tensor:
-                    tensor.copy_(result)
+            torch._foreach_copy_(tensors, results)

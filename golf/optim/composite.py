@@ -32,7 +32,7 @@ class Composite(torch.optim.Optimizer):
     """Args:
     groups: torch parameter groups from `route_parameters` (each names its rule and has a base_lr).
     rules: rule name -> update rule.
-    momentum: momentum of rules that use one, until `set_rates` changes it.
+    momentum: momentum of rules that use one, until `set_momentum` changes it.
     clip_norm: limit of the gradients' norm before any update; 0 = off.
     clip: `global`, the norm of the averaged gradients; `local`, each rank's own before they are averaged (as records
         since 23 March do: stronger, and dependent on the number of ranks).
@@ -51,7 +51,6 @@ class Composite(torch.optim.Optimizer):
         for group in groups:
             group["lr"] = torch.tensor(float(group["base_lr"]))
             group["momentum"] = torch.tensor(float(momentum))
-            group["weight_decay_multiplier"] = 1.0
         super().__init__(groups, defaults={})
         self.rules, self.clip_norm, self.clip = rules, clip_norm, clip
         self.lr_multiplier = 1.0  # of the step that is next or was last
@@ -59,14 +58,28 @@ class Composite(torch.optim.Optimizer):
     def set_rates(
         self, lr_multiplier: float, momentum: float | None = None, weight_decay_multiplier: float | None = None
     ) -> None:
-        """Set this step's learning rates (base rate times multiplier) and, if given, momentum and matrices' decay."""
-        self.lr_multiplier = float(lr_multiplier)
+        """Set this step's learning rates and, if given, momentum and matrices' decay."""
+        self.set_lr(lr_multiplier)
+        if momentum is not None:
+            self.set_momentum(momentum)
+        if weight_decay_multiplier is not None:
+            self.set_weight_decay(weight_decay_multiplier)
+
+    def set_lr(self, multiplier: float) -> None:
+        """Learning rates: the base rate of each group times this."""
+        self.lr_multiplier = float(multiplier)
         for group in self.param_groups:
-            group["lr"].fill_(group["base_lr"] * lr_multiplier)
-            if momentum is not None:
-                group["momentum"].fill_(momentum)
-            if weight_decay_multiplier is not None:
-                group["weight_decay_multiplier"] = float(weight_decay_multiplier)
+            group["lr"].fill_(group["base_lr"] * multiplier)
+
+    def set_momentum(self, momentum: float) -> None:
+        """Momentum of the rules that use one."""
+        for group in self.param_groups:
+            group["momentum"].fill_(momentum)
+
+    def set_weight_decay(self, multiplier: float) -> None:
+        """Weight decay of the matrices: what their group says times this, which is 1 until it is set."""
+        for group in self.param_groups:
+            group["weight_decay_multiplier"] = float(multiplier)
 
     @property
     def reduces(self) -> bool:

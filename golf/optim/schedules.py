@@ -63,10 +63,10 @@ class WarmdownSteps:
             warmdown = self.warmdown_steps * seconds / max(progress.step, 1)
             remaining = max(progress.max_seconds - seconds, 0.0)
             return remaining / max(warmdown, 1e-9) if remaining <= warmdown else 1.0
-        total = progress.total_steps
-        if not total - self.warmdown_steps <= progress.step < total:
-            return 1.0
-        return (total - progress.step) / self.warmdown_steps
+        total = progress.counted_steps
+        if total and total - self.warmdown_steps <= progress.step < total:
+            return (total - progress.step) / self.warmdown_steps
+        return 1.0
 
 
 class WarmdownFraction:
@@ -189,17 +189,25 @@ class Schedules:
             found["momentum"] = self.momentum(progress)
         if self.weight_decay is not None:
             found["weight_decay"] = self.weight_decay(progress)
+        return found | self.batch_shape(progress)
+
+    def batch_shape(self, progress: Progress) -> dict[str, Any]:
+        """Those of `values` that `resized` goes by."""
+        found = {}
         if self.seq_len is not None:
             found["seq_len"] = self.seq_len(progress)
         if self.batch_share is not None:
             found["batch_share"] = self.batch_share(progress)
         return found
 
-    def apply(self, progress: Progress, optimizer: Any) -> dict[str, float]:
-        """Set the optimizer's rates for the step that comes next; returns `values`."""
-        values = self.values(progress)
-        optimizer.set_rates(values["lr"], values.get("momentum"), values.get("weight_decay"))
-        return values
+    def apply(self, progress: Progress, optimizer: Any) -> dict[str, Any]:
+        """Set the optimizer's rates for the step that comes next; returns its `batch_shape`."""
+        optimizer.set_lr(self.lr(progress))
+        if self.momentum is not None:
+            optimizer.set_momentum(self.momentum(progress))
+        if self.weight_decay is not None:
+            optimizer.set_weight_decay(self.weight_decay(progress))
+        return self.batch_shape(progress)
 
     def resized(self, batch: Any, values: dict[str, Any]) -> Any:
         """A batch in the shape that `values` asks for: shorter rows, fewer of them, or as it is."""

@@ -19,7 +19,7 @@ from golf.errors import UserError, VerificationFailed
 from golf.files import sha256_of, write_atomically
 from golf.interop.ptz import write_ptz
 from golf.loading import open_artifact
-from golf.models.exported import exported_network, exported_state
+from golf.models.exported import exported_network, exported_state, undrawn
 from golf.models.roles import roles_of
 from golf.own_techniques import codec_chooser, own_targets, stored_kinds
 from golf.pipeline.calibrate import calibrate, calibration_settings, hessians_job, load_hessians
@@ -115,7 +115,7 @@ def _quantise_job(run: RunFolder, arguments: tuple[Any, ...], rank: int, world: 
 
     config, weights, calibration = arguments
     with torch.device("meta"):
-        net = build(config["model"])
+        net = build(undrawn(config["model"]))
     hessians = load_hessians(calibration, torch_device(config["hardware"]))
     exported = exported_state(net, load_file(weights))
     return build(config["quant"]).quantise(exported, roles_of(net), hessians, rank, world), exported, hessians

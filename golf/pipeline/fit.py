@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from golf.config.build import build
 from golf.errors import LimitExceeded, UserError
 from golf.files import write_atomically
-from golf.models.exported import exported_state
+from golf.models.exported import exported_state, undrawn
 from golf.models.roles import roles_of
 from golf.pipeline.calibrate import calibrate, calibration_settings, load_hessians
 from golf.pipeline.export import tokenizer_identity
@@ -115,7 +115,7 @@ def climb(
 ) -> Fitted:
     """Climb the ladder for a run's weights."""
     with torch.device("meta"):
-        net = build(config["model"])
+        net = build(undrawn(config["model"]))
     loaded, tokenizer = load_file(weights), tokenizer_identity(run)
     known: dict[str, int] = {}
 

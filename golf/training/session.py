@@ -67,7 +67,7 @@ class Session:
     flush_metrics: Callable[[], None] = lambda: None  # before a checkpoint: what it has done is logged
     statistics: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
-    rates: dict[str, Any] = field(default_factory=dict)  # scheduled values of the current step
+    rates: dict[str, Any] = field(default_factory=dict)  # the current step's scheduled shape of batches
     waiting: bool = False  # this rank has done its part of the step and needs the others'
     heartbeat: Any = None
 

@@ -32,7 +32,9 @@ def run(clock, time, step_seconds, step=0):
 
 
 def build_clock(time, **limits):
-    return InterruptibleClock(tokens_per_step=100, now=time, **limits)
+    clock = InterruptibleClock(tokens_per_step=100, **limits)
+    clock.now = time
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -221,9 +223,8 @@ def test_an_interrupt_stops_all_ranks_at_one_step():
 
 def test_per_rank_clock_follows_its_own_reading_and_stops_with_the_others():
     times = iter([0.0, *(float(t) for t in range(1, 400))])
-    own = BudgetClock(
-        8, max_seconds=100.0, share=lambda values: (values[0] - 2.0, values[1]), per_rank=True, now=lambda: next(times)
-    )
+    own = BudgetClock(8, max_seconds=100.0, share=lambda values: (values[0] - 2.0, values[1]), per_rank=True)
+    own.now = lambda: next(times)
     own.start()
     shared_seconds, own_seconds = own.local_progress(0).seconds, own.progress(0).seconds
     assert own_seconds - own.local_progress(0).seconds == pytest.approx(2.0)

@@ -99,17 +99,33 @@ def test_rates_only_fall_under_every_budget(schedule, first, second, pace, kind)
 
 
 class Recorder:
-    def set_rates(self, lr_multiplier, momentum, weight_decay):
-        self.seen, self.decay = (lr_multiplier, momentum), weight_decay
+    """Remembers which rates were set."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def set_lr(self, multiplier):
+        self.seen["lr"] = multiplier
+
+    def set_momentum(self, momentum):
+        self.seen["momentum"] = momentum
+
+    def set_weight_decay(self, multiplier):
+        self.seen["weight_decay"] = multiplier
+
+
+def applied(schedules, progress):
+    """The rates that were set; with the shape of the batch they are all that is scheduled."""
+    optimizer = Recorder()
+    shape = schedules.apply(progress, optimizer)
+    assert {**optimizer.seen, **shape} == schedules.values(progress)
+    return optimizer.seen
 
 
 def test_schedules_set_the_optimizers_rates():
-    optimizer = Recorder()
     both = Schedules(lr=WarmdownSteps(20), momentum=LinearRamp(0.85, 0.95, 100))
-    assert both.apply(at(90), optimizer) == {"lr": 0.5, "momentum": pytest.approx(0.94)}
-    assert optimizer.seen == (0.5, pytest.approx(0.94))
-    assert Schedules(lr=Constant(0.5)).apply(at(3), optimizer) == {"lr": 0.5}
-    assert optimizer.seen == (0.5, None)
+    assert applied(both, at(90)) == {"lr": 0.5, "momentum": pytest.approx(0.94)}
+    assert applied(Schedules(lr=Constant(0.5)), at(3)) == {"lr": 0.5}
 
 
 # -- warm-ups, tapers, stages -----------------------------------------------------------------------------------------
@@ -174,9 +190,8 @@ def test_shares_at_which_something_starts_are_listed():
 
 
 def test_weight_decay_is_set_with_the_rates():
-    optimizer = Recorder()
-    Schedules(Constant(), weight_decay=Taper(0.5, 0.0)).apply(at(75), optimizer)
-    assert optimizer.decay == pytest.approx(0.5)
+    rates = applied(Schedules(Constant(), weight_decay=Taper(0.5, 0.0)), at(75))
+    assert rates == {"lr": 1.0, "weight_decay": pytest.approx(0.5)}
 
 
 class Rows(NamedTuple):

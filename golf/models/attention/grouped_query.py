@@ -76,13 +76,15 @@ class GroupedQueryAttention(nn.Module):
         if context.values is not None:
             v_BTC = context.values.mix(v_BTC, context)
         q_BHTE, k_BKTE, v_BKTE = (self.heads(x_BTC) for x_BTC in (q_BTD, k_BTC, v_BTC))
-        k_BKTE = rotate(rms_norm(k_BKTE), context.cos_TR, context.sin_TR)
+        cos_TR, sin_TR = context.cos_TR, context.sin_TR
+        k_BKTE = rotate(rms_norm(k_BKTE), cos_TR, sin_TR)
         at_BS = context.positions_BS
+        if at_BS is not None:
+            cos_TR, sin_TR = cos_TR[at_BS][:, None], sin_TR[at_BS][:, None]
+        q_BHTE = rotate(rms_norm(q_BHTE), cos_TR, sin_TR) * self.q_gain.to(q_BHTE.dtype)[:, None, None]
         if at_BS is None:
-            q_BHTE = self.ready(q_BHTE, context.cos_TR, context.sin_TR)
             y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, context)
         else:
-            q_BHTE = self.ready(q_BHTE, context.cos_TR[at_BS][:, None], context.sin_TR[at_BS][:, None])
             y_BHTE = attention_at(q_BHTE, k_BKTE, v_BKTE, at_BS)
             v_BKTE = self.heads(at_positions(v_BTC, at_BS))
         if self.xsa is not None:
@@ -90,7 +92,3 @@ class GroupedQueryAttention(nn.Module):
         if self.gate is not None:
             y_BHTE = self.gate(y_BHTE, context.wanted(x_BTD))
         return self.proj(y_BHTE.transpose(1, 2).flatten(2), context), state
-
-    def ready(self, q_BHTE: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
-        """Queries normalised, rotated and scaled."""
-        return rotate(rms_norm(q_BHTE), cos_TR, sin_TR) * self.q_gain.to(q_BHTE.dtype)[:, None, None]
