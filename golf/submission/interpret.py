@@ -21,6 +21,7 @@ from golf.submission.values import (
     Constant,
     Foreign,
     FunctionFacts,
+    Instance,
     Scope,
     Value,
     constant,
@@ -213,6 +214,8 @@ class Interpreter(Expressions):
                 self.evaluate(target.value, scope), self.evaluate(target.slice, scope), target.slice
             )
         for atom in before:
+            if isinstance(atom, Instance):
+                atom.of.structural = True
             if isinstance(atom, Box):
                 self.put(atom, None, self.iterate(added, node.value))
                 if isinstance(node.op, ast.BitOr):

@@ -43,6 +43,7 @@ from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, ClassFacts, only_constant
 from golf.submission.walk import walk
+from golf.submission.wrappers import unwrapped
 
 LITERALS = (type(None), bool, int, float, str)
 MOST_PASSES, PASSES_THAT_MOVE = 12, 6
@@ -76,6 +77,8 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         without_needless_classes(tree)
         done_once(tree)
         facts = interpreted(tree)
+        if unwrapped(tree, facts):
+            facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
         split_records(tree)
