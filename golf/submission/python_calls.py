@@ -205,11 +205,16 @@ class PythonCalls(Tables):
             ]
             return frozenset().union(*joined)
         if wanted is None or not isinstance(wanted.value, str):
-            for atom in positional[0]:
-                if isinstance(atom, Instance):
-                    self.lose_members(atom.of)
-                    atom.of.structural = True
-                    self.lose(frozenset().union(*atom.of.attributes.values()) if atom.of.attributes else NOTHING)
+            owners = [
+                a.of if isinstance(a, Instance) else a for a in positional[0] if isinstance(a, Instance | ClassFacts)
+            ]
+            if ANY in positional[0]:
+                self.reading("classes")
+                owners += [facts for facts in self.classes.values() if facts.findable]
+            for facts in owners:
+                self.lose_members(facts)
+                facts.structural = True
+                self.lose(frozenset().union(*facts.attributes.values()) if facts.attributes else NOTHING)
             if not positional[1]:
                 return NOTHING
             return BOTH if name == "hasattr" else UNKNOWN
