@@ -45,7 +45,8 @@ from golf.submission.values import Box, ClassFacts, only_constant
 from golf.submission.walk import walk
 from golf.submission.wrappers import unwrapped
 
-LITERALS = (type(None), bool, int, float, str)
+LITERALS = (type(None), bool, int, float, str, bytes)
+MOST_BYTES = 16  # of a constant that is written wherever it is read
 MOST_PASSES, PASSES_THAT_MOVE = 12, 6
 
 
@@ -292,6 +293,8 @@ class Folder(ast.NodeTransformer):
         if known is None or not isinstance(known.value, LITERALS) or not self.pure(node):
             return None
         if isinstance(known.value, float) and known.value != known.value:
+            return None
+        if isinstance(known.value, bytes) and len(known.value) > MOST_BYTES:
             return None
         return literal(known.value, node)
 
