@@ -10,7 +10,7 @@ from typing import Any
 
 from golf.submission.interpret import Interpreter
 from golf.submission.pure import is_pure
-from golf.submission.values import ClassFacts, FunctionFacts
+from golf.submission.values import Bound, ClassFacts, Constant, FunctionFacts, only_constant
 from golf.submission.walk import walk
 
 
@@ -28,6 +28,8 @@ class Effects:
     def harmless(self, node: ast.Call) -> bool:
         """Whether a call ends in functions of the program that change nothing, or makes an object and nothing else."""
         called = self.facts.values.get(id(node.func), frozenset())
+        if only_constant(self.facts.values.get(id(node), frozenset())) and called and all(map(is_encoding, called)):
+            return True
         classes = [atom for atom in called if isinstance(atom, ClassFacts)]
         if classes:
             return len(classes) == len(called) and all(map(self.only_makes, classes))
@@ -64,6 +66,11 @@ class Effects:
             parts = [item for target in targets for item in (getattr(target, "elts", None) or [target])]
             return self.pure(node.value) and all(is_own_target(item, own) for item in parts)
         return isinstance(node, ast.Return | ast.Pass | ast.Expr) and self.pure(getattr(node, "value", None))
+
+
+def is_encoding(atom: Any) -> bool:
+    """Whether something is the `encode` of a known text."""
+    return isinstance(atom, Bound) and atom.function == "encode" and isinstance(atom.receiver, Constant)
 
 
 def is_own_target(node: ast.expr, own: str) -> bool:

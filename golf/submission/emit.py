@@ -217,7 +217,7 @@ def head(node: ast.stmt, indent: int) -> list[str]:
         text = "try:" if compound else ast.unparse(node)
     found: list[str] = []
     for line in text.split("\n"):
-        found += wrapped(tidy(line), indent)
+        found += wrapped(tidy(line, WIDTH - indent), indent)
     return found
 
 
@@ -259,14 +259,16 @@ def double_quoted(text: str) -> str:
     return "".join([*pieces, text[position:]])
 
 
-def tidy(text: str) -> str:
-    """ast.unparse's habits as people write them: quotes, defaults after annotations, tuples without brackets."""
+def tidy(text: str, width: int = WIDTH) -> str:
+    """ast.unparse's habits as people write them: quotes, defaults after annotations, tuples without brackets (but
+    those with several items that a line could be broken in)."""
     text = double_quoted(text) if "\n" not in text else text
     text = without_second_brackets(text) if "((" in text and "\n" not in text else text
     if text.startswith(("def ", "async def ")):
         text = re.sub(r"(: [^=(),]+(?:\[[^\]]*\][^=(),]*)*)=", r"\1 = ", text)
     match = re.match(r"^((?:return|[\w., \[\]\"*]+ =)) \((.+)\)$", text)
-    if match and "," in match[2] and closes_at_end(text, len(match[1]) + 1) and not match[2].endswith(","):
+    fits = match is not None and (len(text) <= width + 2 or len(outer_brackets(match[2])) < 2)
+    if match and fits and "," in match[2] and closes_at_end(text, len(match[1]) + 1) and not match[2].endswith(","):
         text = f"{match[1]} {match[2]}" if " for " not in match[2] and " else " not in match[2] else text
     return text
 

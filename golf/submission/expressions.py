@@ -261,7 +261,8 @@ class Expressions(Members):
             fields = self._fields_of_equals(next(iter(left)), node)
             if fields and not all(fields):
                 return set()
-            if fields and all(only_constant(field) is not None for field in fields):
+            constants = [only_constant(field) for field in fields]
+            if fields and all(known is not None and known.value == known.value for known in constants):
                 return {isinstance(op, ast.Eq)}
         for atom in left | right:
             if isinstance(atom, Instance):
@@ -282,11 +283,16 @@ class Expressions(Members):
 
     def _fields_of_equals(self, atom: Any, node: ast.AST) -> list[Value]:
         """What the fields of records can be that are equal where their fields are; [] of anything else."""
-        if not isinstance(atom, Instance) or not atom.of.is_record or atom.of.foreign or atom.of.method("__eq__"):
+        if not isinstance(atom, Instance) or not atom.of.is_record or atom.of.foreign_bases():
             return []
-        if any("eq=" in ast.unparse(item) for item in atom.of.node.decorator_list):
-            return []
-        return [self.attribute(frozenset({atom}), name, node) for name, _ in atom.of.all_fields()]
+        for item in atom.of.lineage():
+            marks = [ast.unparse(mark) for mark in item.node.decorator_list]
+            if any("eq=" in mark or mark.split("(")[0] != "dataclass" for mark in marks):
+                return []
+            if not {"__eq__", "__ne__"}.isdisjoint({*item.own_names(), *item.attributes, *item.scope.values}):
+                return []
+        names = [name for name, _ in atom.of.all_fields()]
+        return [] if self.deleted & set(names) else [self.attribute(atom.of.value, name, node) for name in names]
 
     def _display(self, node: ast.List | ast.Tuple | ast.Set, scope: Scope) -> Value:
         kind = type(node).__name__.lower()

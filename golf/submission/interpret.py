@@ -21,6 +21,7 @@ from golf.submission.values import (
     Constant,
     Foreign,
     FunctionFacts,
+    Instance,
     Scope,
     Value,
     constant,
@@ -31,6 +32,7 @@ from golf.submission.values import (
 from golf.submission.walk import children, walk
 
 PASSING_DECORATORS = {"torch.no_grad", "torch.inference_mode", "torch.enable_grad", "functools.wraps"}
+PASSING_CLASS_DECORATORS = ("dataclass", "runtime_checkable", "final")
 
 
 class Interpreter(Expressions):
@@ -213,6 +215,8 @@ class Interpreter(Expressions):
                 self.evaluate(target.value, scope), self.evaluate(target.slice, scope), target.slice
             )
         for atom in before:
+            if isinstance(atom, Instance):
+                atom.of.structural = True
             if isinstance(atom, Box):
                 self.put(atom, None, self.iterate(added, node.value))
                 if isinstance(node.op, ast.BitOr):
@@ -237,10 +241,16 @@ class Interpreter(Expressions):
         self.bind(scope, node.name, value)
 
     def _class_body(self, facts: ClassFacts, scope: Scope) -> None:
-        for node in facts.node.decorator_list + facts.node.bases:
+        value: Value = frozenset({facts})
+        for node in facts.node.bases:
             self.evaluate(node, scope)
+        for node in facts.node.decorator_list:
+            found = self.evaluate(node, scope)
+            if not ast.unparse(node).startswith(PASSING_CLASS_DECORATORS):  # it may do anything with the class
+                self.lose(found | value)
+                value |= UNKNOWN
         self.statements(facts.node.body, facts.scope)
-        self.bind(scope, facts.name, frozenset({facts}))
+        self.bind(scope, facts.name, value)
 
     def _import(self, node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
         for alias in node.names:

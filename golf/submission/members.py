@@ -150,7 +150,7 @@ class Members(Calls):
     def lose_members(self, facts: ClassFacts) -> None:
         for item in facts.lineage():
             for method in item.methods.values():
-                self.lose(frozenset({method}))
+                self.lose(frozenset({Bound(method, facts.instance)}))
 
     # -- assignment ---------------------------------------------------------------------------------------------------
     def assign(self, target: ast.expr, value: Value, scope: Scope, source: ast.expr | None = None) -> None:

@@ -35,7 +35,7 @@ Arguments = tuple[list[Value], dict[str, Value], Value | None, Value | None]  # 
 KEEPS_ELEMENTS = {"list", "tuple", "sorted", "reversed", "set", "iter", "frozenset"}
 COMPUTED = {"max", "min", "len", "round", "int", "float"}
 PURE_TYPES = {"str", "int", "float", "bool", "list", "dict", "tuple", "set", "bytes"}
-STRING_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "lower", "upper"}
+STRING_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "lower", "upper", "encode"}
 CONTAINERS = (  # modules with things that give back what they were given
     *("collections.", "queue.", "types.", "threading.", "weakref.", "itertools.", "heapq.", "multiprocessing."),
     *("contextlib.", "contextvars.", "functools.", "copy.", "array.", "torch.nn.Sequential", "torch.nn.Module"),
@@ -188,7 +188,7 @@ class PythonCalls(Tables):
         if name == "len":
             known = self.known_items(positional[0]) if len(positional) == 1 else None
             text = only_constant(positional[0]) if positional else None
-            if text is not None and isinstance(text.value, str):
+            if text is not None and isinstance(text.value, str | bytes):
                 return len(text.value)
             return None if known is None else len(known)
         constants = [only_constant(value) for value in positional]
@@ -205,11 +205,16 @@ class PythonCalls(Tables):
             ]
             return frozenset().union(*joined)
         if wanted is None or not isinstance(wanted.value, str):
-            for atom in positional[0]:
-                if isinstance(atom, Instance):
-                    self.lose_members(atom.of)
-                    atom.of.structural = True
-                    self.lose(frozenset().union(*atom.of.attributes.values()) if atom.of.attributes else NOTHING)
+            owners = [
+                a.of if isinstance(a, Instance) else a for a in positional[0] if isinstance(a, Instance | ClassFacts)
+            ]
+            if ANY in positional[0]:
+                self.reading("classes")
+                owners += [facts for facts in self.classes.values() if facts.findable]
+            for facts in owners:
+                self.lose_members(facts)
+                facts.structural = True
+                self.lose(frozenset().union(*facts.attributes.values()) if facts.attributes else NOTHING)
             if not positional[1]:
                 return NOTHING
             return BOTH if name == "hasattr" else UNKNOWN
@@ -325,8 +330,12 @@ class PythonCalls(Tables):
             return self.box_call(receiver, name, arguments, node)
         if isinstance(receiver, Constant) and isinstance(receiver.value, str) and name in STRING_METHODS:
             constants = [only_constant(value) for value in positional]
-            if all(c is not None and isinstance(c.value, str | tuple) for c in constants):
-                return constant(getattr(receiver.value, name)(*[c.value for c in constants if c is not None]))
+            exact = not named and rest is None and others is None
+            if exact and all(c is not None and isinstance(c.value, str) for c in constants):
+                try:
+                    return constant(getattr(receiver.value, name)(*[c.value for c in constants if c is not None]))
+                except (TypeError, LookupError, UnicodeError):  # the program raises the same one, at its time
+                    return UNKNOWN
         self.lose_arguments(arguments)
         given = [*positional, *named.values(), rest or NOTHING, others or NOTHING]
         return result_of(*given) if isinstance(receiver, Constant) else UNKNOWN

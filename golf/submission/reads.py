@@ -80,7 +80,7 @@ def attribute_reads(tree: ast.AST, facts: Interpreter) -> Reads:
                 names = {str(node.args[1].value)}
             elif all(isinstance(atom, Constant) for atom in held):
                 names = {str(atom.value) for atom in held}
-            elif all(isinstance(atom, Foreign) for atom in facts.values.get(id(receiver)) or {ANY}):
+            elif all(isinstance(a, Foreign) and a is not ANY for a in facts.values.get(id(receiver)) or {ANY}):
                 continue  # of torch, say: no name of the program
             else:
                 every_name = True

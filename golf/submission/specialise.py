@@ -45,8 +45,10 @@ from golf.submission.understood import not_understood
 from golf.submission.unused import remove_unused
 from golf.submission.values import Box, ClassFacts, only_constant
 from golf.submission.walk import walk
+from golf.submission.wrappers import unwrapped
 
-LITERALS = (type(None), bool, int, float, str)
+LITERALS = (type(None), bool, int, float, str, bytes)
+MOST_BYTES = 16  # of a constant that is written wherever it is read
 MOST_PASSES, PASSES_THAT_MOVE = 12, 6
 
 
@@ -78,6 +80,8 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         without_needless_classes(tree)
         done_once(tree)
         facts = interpreted(tree)
+        if unwrapped(tree, facts):
+            facts = interpreted(tree)
         Folder(facts).visit(tree)
         remove_unused(tree, facts)
         split_records(tree)
@@ -292,6 +296,8 @@ class Folder(ast.NodeTransformer):
         if known is None or not isinstance(known.value, LITERALS) or not self.pure(node):
             return None
         if isinstance(known.value, float) and known.value != known.value:
+            return None
+        if isinstance(known.value, bytes) and len(known.value) > MOST_BYTES:
             return None
         return literal(known.value, node)
 

@@ -109,6 +109,8 @@ class Attributes(ast.NodeTransformer):
         for facts in classes:
             if self.attributes.has(self.facts, facts, target.attr):
                 return False
+            if (facts.structural or facts.lost) and target.attr in dict(facts.all_fields()):
+                return False
             if facts.foreign_bases() and foreign_has(facts.foreign_bases(), target.attr):
                 return False
             if facts.is_module() and not all(map(is_plain, self.facts.values.get(id(value), frozenset({None})))):

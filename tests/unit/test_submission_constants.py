@@ -345,3 +345,53 @@ def main(n):
 print(main(len("abc")), main(len("ab")))
 """
     )
+
+
+def test_constants_of_bytes_are_written_where_they_are_read():
+    text = special(
+        """
+import struct
+import sys
+
+MAGIC = b"GOLF"
+n = len(sys.argv[0]) * 0
+
+
+def head(coder):
+    name = coder.encode()
+    return struct.pack(f"<4sB{len(name)}sI", MAGIC, len(name), name, n)
+
+
+print(head("zlib"), MAGIC == b"GOLF", len(b"a\\0"))
+"""
+    )
+    assert 'struct.pack("<4sB4sI", b"GOLF", 4, b"zlib", n)' in text
+    assert "MAGIC" not in text
+    assert text.count("True, 2)") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("MAGIC = b'GOLF' * 9\nprint(MAGIC, MAGIC)", "MAGIC, MAGIC"),
+        ("MAGIC = b'golf-golf-golf-golf'\nprint(MAGIC, MAGIC)", "MAGIC, MAGIC"),
+        ("MAGIC = b'GOLF'\nprint(n, MAGIC)\nMAGIC += b'2'\nprint(MAGIC, len(MAGIC))", "len(MAGIC)"),
+        ("MAGIC = b'GOLF'\nif n == 0:\n    MAGIC = b'FLOG1'\nprint(len(MAGIC))", "len(MAGIC)"),
+        ("print('a'.encode(*['utf-8'][n:]))", "encode"),
+        ("print('é'.encode('ascii', errors='ignore'))", "encode"),
+        ("try:\n    'é'.encode('ascii')\nexcept UnicodeEncodeError:\n    print('no')", "encode"),
+        ("try:\n    name = 'a'.encode('none')\nexcept LookupError:\n    print('no')", "encode"),
+        ("try:\n    print('a'.startswith())\nexcept TypeError:\n    print('no')", "startswith"),
+        ("print('ab'.startswith(*['a', 1][: n + 2]))", "startswith"),
+        ("print(str(n).encode())", "encode"),
+        ("print([b'ab'[n], b'ab'[0], *b'cd'])", "b'ab'[n]"),
+        (
+            "class Table:\n    def encode(self):\n        print('coded')\n        return b'a'\n\n\n"
+            "Table().encode()\nprint(f'{b\"x\"} {len(Table().encode())}')",
+            "coded",
+        ),
+        ("print(b'1' == '1', b'1' in [b'1'], b'1' in {b'1': n}, b'1' in b'21')", "b'1'"),
+    ],
+)
+def test_other_bytes_stay(source, kept):
+    assert kept in special(f"import sys\n\nn = len(sys.argv[0]) * 0\n{source}\n").replace('"', "'")

@@ -45,6 +45,18 @@ def test_the_only_argument_hugs_the_brackets_of_its_call(text, first, last):
     assert ast.dump(ast.parse("\n".join(lines))) == ast.dump(ast.parse(text % items))
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("x = (f(a), g(b))", "x = f(a), g(b)"),
+        ("x = (f(a, b, c, d, e), g(a, b, c, d, e))", "x = (f(a, b, c, d, e), g(a, b, c, d, e))"),
+        ("x = (f(a, b, c, d, e, f, g, h, i, k), a)", "x = f(a, b, c, d, e, f, g, h, i, k), a"),
+    ],
+)
+def test_a_tuple_keeps_its_brackets_where_it_is_broken_between_its_items(given, wanted):
+    assert tidy(given, 30) == wanted
+
+
 def test_a_text_too_long_for_any_line_is_not_broken():
     assert len(wrapped(f'raise ValueError("{"x" * 130}")', 4)) == 1
 

@@ -361,3 +361,138 @@ print(doubled(len(sys.argv), []), doubled(len(sys.path) - len(sys.path), [2]))
     )
     assert "y = x\n" not in text
     assert "y = x * x" in text or "return x * x" in text
+
+
+ASKED = """
+import os
+import sys
+from collections import deque
+
+
+class Tool:
+    def __init__(self):
+        self.size, self.float32 = 4, 5
+
+    def step_a(self):
+        return self.size
+
+
+nothing = sys.argv[0][:0]
+held = deque()
+held.append(Tool())
+tool = held.popleft()
+"""
+
+
+def test_what_is_asked_of_a_module_by_any_name_is_not_of_the_program():
+    text = special(ASKED + "print(tool.step_a(), getattr(os, nothing + 'sep'), 'float32')\n")
+    assert "self.float32" not in text
+    assert "self.size" not in text
+    assert "getattr(os, nothing" in text
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "getattr(tool, 'step_' + 'ab'[len(nothing)])()",
+        "getattr(tool, nothing + 'float32')",
+        "getattr(Tool(), 'float' + '3245'[len(nothing):2])",
+        "getattr(Tool, 'step_' + 'ab'[len(nothing)])(tool)",
+        "[getattr(x, nothing + 'size', None) for x in (sys, tool)]",
+        "hasattr(tool, 'st' + nothing + 'ep_a') and hasattr(tool, nothing + 'size')",
+    ],
+)
+def test_what_is_asked_of_objects_by_any_name_stays(use):
+    special(ASKED + f"print({use})\n")
+
+
+EQUAL = """
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+n = len(sys.argv[0]) * 0
+nan = 1e999 - 1e999
+
+
+MARK
+class Size(BASE):
+    width: int
+    depth: int = 2
+    MORE
+
+
+def made(width=WIDTH):
+    return Size(width)
+
+
+a, b = made(), made()
+THEN
+print("equal" if a == b else "other", "other" if a != b else "equal")
+"""
+
+
+def equal(mark="@dataclass", base="", more="", width="1", then=""):
+    source = EQUAL.replace("MARK", mark).replace("(BASE)", f"({base})" if base else "").replace("THEN", then)
+    return special(source.replace("MORE", more).replace("WIDTH", width))
+
+
+@pytest.mark.parametrize("given", [{}, {"mark": "", "base": "NamedTuple"}, {"mark": "@dataclass(frozen=True)"}])
+def test_records_of_the_same_constants_are_equal(given):
+    text = equal(**given)
+    assert "Size" not in text
+    assert "if" not in text
+
+
+NEVER = "def __{}__(self, other):\n        return False"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mark": "@dataclass(eq=False)"},
+        {"more": NEVER.format("eq")},
+        {"more": NEVER.format("ne")},
+        {"more": "__eq__ = object.__eq__"},
+        {"then": "Size.__eq__ = object.__eq__"},
+        {"then": "a.depth = 3"},
+        {"then": "a.depth += n + 1"},
+        {"then": "setattr(b, 'width', 2)"},
+        {"then": "b = Size(1, 3)"},
+        {"then": "b = (1, 2)"},
+        {"mark": "", "base": "NamedTuple", "then": "b = a._replace(width=4)"},
+        {"mark": "", "base": "NamedTuple", "then": "b = (1, 2)"},
+        {"width": "nan"},
+        {"width": "n"},
+        {"width": "[n]"},
+        {"then": "@dataclass\nclass Other(Size):\n    pass\n\n\nb = Other(1)"},
+        {"then": "class Other(Size):\n    pass\n\n\nb = Other(1)"},
+        {"then": "class Other(Size):\n    pass\n\n\na, b = Other(1), Other(1)", "mark": "@dataclass(eq=False)"},
+        {"then": "@dataclass\nclass Other:\n    width: int = 1\n    depth: int = 2\n\n\nb = Other()"},
+        {"mark": "def counted(kind):\n    kind.__eq__ = object.__eq__\n    return kind\n\n\n@counted\n@dataclass"},
+    ],
+)
+def test_records_are_compared_where_that_says_something(given):
+    equal(**given)
+
+
+def test_a_field_that_is_gone_is_missed():
+    text = special(
+        """
+from dataclasses import dataclass
+
+
+@dataclass
+class Size:
+    width: int
+
+
+a, b = Size(1), Size(1)
+try:
+    del a.width
+    print(a == b)
+except AttributeError:
+    print("missed")
+"""
+    )
+    assert "a == b" in text

@@ -18,7 +18,7 @@ class Wide:
 
 class Layer:
     def __init__(self, size):
-        self.size = size
+        self.size, self.first = size, not size
 
 
 class Net:
@@ -31,7 +31,7 @@ def build(make):
 
 
 net = build(partial(Net, layer=partial(Layer), shape=Wide()))
-print([layer.size for layer in net.layers])
+print([(layer.size, layer.first) for layer in net.layers])
 """
     )
     assert "Layer(n * 3)" in text
