@@ -52,7 +52,7 @@ class Artifact:
 
 
 def artifact_bytes(
-    quantised: QuantisedState, network: dict[str, Any], tokenizer: dict[str, Any], codec: Codec
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, int]]:
     """The bytes of an artifact, and how many of them each class takes."""
     blob, written = artifact_file(quantised, network, tokenizer, codec)
@@ -60,7 +60,7 @@ def artifact_bytes(
 
 
 def artifact_file(
-    quantised: QuantisedState, network: dict[str, Any], tokenizer: dict[str, Any], codec: Codec
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, Any]]:
     """The bytes of an artifact and its header: the smallest of the state's variants."""
     tried = [packed_file(variant, network, tokenizer, codec) for variant in state_variants(quantised)]
@@ -81,7 +81,7 @@ def state_variants(quantised: QuantisedState) -> list[QuantisedState]:
 
 
 def packed_file(
-    quantised: QuantisedState, network: dict[str, Any], tokenizer: dict[str, Any], codec: Codec
+    quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> tuple[bytes, dict[str, Any]]:
     """An artifact of exactly these stored tensors, and its header."""
     directory, members = build_directory(quantised.tensors, quantised.classes)
@@ -136,7 +136,7 @@ def read_parts(
 
 
 def pack(
-    path: str | Path, quantised: QuantisedState, network: dict[str, Any], tokenizer: dict[str, Any], codec: Codec
+    path: str | Path, quantised: QuantisedState, network: Mapping[str, Any], tokenizer: Mapping[str, Any], codec: Codec
 ) -> dict[str, int]:
     """Write an artifact (atomically) and return its bytes by class.
 

@@ -177,12 +177,12 @@ class GPT(nn.Module):
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
-            covered = self.lanes is not None and self.lanes.covers(visit, layer)
-            if covered:
+            lanes: Any = self.lanes if self.lanes is not None and self.lanes.covers(visit, layer) else None
+            if lanes is not None:
                 x, in_lanes = (x if in_lanes else (x, x)), True
             if visit.pop is not None:
                 skip = skips.pop()
-                x = self.lanes.skip(x, skip, visit.pop, self.skips) if covered else self.skips(x, skip, visit.pop)
+                x = self.skips(x, skip, visit.pop) if lanes is None else lanes.skip(x, skip, visit.pop, self.skips)
             here = Context(
                 cos_TR,
                 sin_TR,
@@ -203,8 +203,8 @@ class GPT(nn.Module):
                 positions_BS=positions_BS if index == restricted else None,
             )
             block = self.blocks[visit.block]
-            x = self.lanes(x, block, here) if covered else block(x, here)
-            if visit.push and not covered:
+            x = block(x, here) if lanes is None else lanes(x, block, here)
+            if visit.push and lanes is None:
                 skips.append(x)
         x = self.lanes.join(x) if self.lanes is not None and in_lanes else x
         return rms_norm(x if positions_BS is None or restricted is not None else at_positions(x, positions_BS))

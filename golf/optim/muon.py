@@ -156,7 +156,7 @@ class MuonRule:
         X_NRC = self.orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
         return X_NRC * max(1.0, rows / columns) ** 0.5
 
-    def apply(self, group: dict[str, Any], weights: list[Tensor], steps: Sequence[Tensor]) -> None:
+    def apply(self, group: dict[str, Any], weights: list[Tensor], steps: list[Tensor] | tuple[Tensor, ...]) -> None:
         """W <- W (1 - lr wd) - lr X, or the decay after the update; `steps` are lr X."""
         decay = group["weight_decay"] * group.get("weight_decay_multiplier", 1.0)
         if decay and self.weight_decay_placement == "before":
