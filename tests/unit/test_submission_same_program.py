@@ -9,6 +9,47 @@ from submission_programs import special
 @pytest.mark.parametrize(
     ("name", "source"),
     {
+        "functions without an object, called for what they do": """
+class Say:
+    @staticmethod
+    def once(x):
+        for y in (x,):
+            print(y)
+
+    @classmethod
+    def twice(cls, x):
+        for y in (x, x):
+            print(y)
+
+    @staticmethod
+    def never(x):
+        pass
+
+
+def with_either(f):
+    f(3)
+
+
+for x in (1, 2):
+    Say.once(x)
+    Say.twice(x)
+    Say.never(x)
+with_either(lambda x: print(x))
+with_either(Say.never)
+""",
+        "a default that does something": """
+def noted(x):
+    print("noted", x)
+    return x
+
+
+def shift(a=noted(3), *, b=noted(4)):
+    print(a, b)
+
+
+for n in (1, 2, 3):
+    shift(n, b=n)
+""",
         "an attribute assigned later": """
 class Switch:
     def __init__(self):
