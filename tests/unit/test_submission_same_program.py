@@ -37,6 +37,23 @@ for x in (1, 2):
 with_either(lambda x: print(x))
 with_either(Say.never)
 """,
+        "what is set on somebody else's module": """
+import textwrap as wrapping
+import textwrap
+
+kept = textwrap.dedent
+wrapping.dedent = str.upper
+print(textwrap.dedent("a"))
+wrapping.dedent = kept
+""",
+        "an item that is set, and a variable with it": """
+import sys
+
+table = {}
+again = table
+one, table["b"] = 1, 2
+print(list(again.items()))
+""",
         "a default that does something": """
 def noted(x):
     print("noted", x)
