@@ -227,6 +227,9 @@ class Interpreter(Expressions):
 
     def _define(self, node: ast.FunctionDef, scope: Scope) -> None:
         function = self.functions[id(node)]
+        for default in [*node.args.defaults, *node.args.kw_defaults]:
+            if isinstance(default, ast.Call):  # which may do something, whether it is taken or not
+                self.evaluate(default, scope)
         value: Value = frozenset({function})
         for decorator in reversed(node.decorator_list):
             found = self.evaluate(decorator, scope)

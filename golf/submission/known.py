@@ -8,18 +8,30 @@ means the same thing, and where nothing but calling it and looking up its method
 from __future__ import annotations
 
 import ast
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from golf.submission.interpret import Interpreter
 from golf.submission.values import Box, ClassFacts, Foreign, FunctionFacts, Instance, Value, foreign, foreign_object
 from golf.submission.walk import walk
 
+MOST_USES = 8  # of a function that is written by its path wherever it is called
 OF_PARTIALS = {"keywords", "func", "args"}
 
 
 def is_dtype(atom: Foreign) -> bool:
     """Whether something foreign is a `torch.dtype`."""
     return atom.path.startswith("torch.") and type(foreign_object(atom.path)).__name__ == "dtype"
+
+
+def is_of_class(facts: ClassFacts, name: str) -> bool:
+    """Whether a class itself has a member of this name, which a function would be a method as."""
+    return any(name in item.scope.values or item.foreign for item in facts.lineage())
+
+
+def is_function(atom: Foreign) -> bool:
+    """Whether something foreign is a function of a module, by the name that it has there."""
+    return atom.path.count(".") == 1 and isinstance(foreign_object(atom.path), FunctionType | BuiltinFunctionType)
 
 
 class KnownNames:
@@ -31,6 +43,7 @@ class KnownNames:
         nodes = list(walk(facts.tree))
         self.partials_are_read = any(isinstance(n, ast.Attribute) and n.attr in OF_PARTIALS for n in nodes)
         self.compared = {atom for node in nodes for atom in self._identified(node)}
+        self.defaults = self.default_functions(nodes)
         self.top = {node.name for node in facts.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
     def _identified(self, node: ast.AST) -> set[Any]:
@@ -78,15 +91,39 @@ class KnownNames:
         return ast.copy_location(ast.Call(name, [], []), node) if made else name
 
     def foreign_name(self, atom: Foreign, node: ast.expr) -> ast.expr | None:
-        """A type of numbers by its path, `torch.bfloat16`."""
+        """A type of numbers by its path, `torch.bfloat16`, or a function that nothing else is given for."""
         head, _, name = atom.path.rpartition(".")
-        if head in (self.bound or ()) or not is_dtype(atom) or ast.unparse(node) == atom.path:
+        if head in (self.bound or ()) or ast.unparse(node) == atom.path:
+            return None
+        if not is_dtype(atom) and not (atom in self.defaults and self.is_handed_down(node)):
             return None
         if self.facts.module.values.get(head) != foreign(head) or self.facts.module.assignments.get(head) != 1:
             return None
         return ast.copy_location(
             ast.Attribute(ast.copy_location(ast.Name(head, ast.Load()), node), name, ast.Load()), node
         )
+
+    def default_functions(self, nodes: list[ast.AST]) -> set[Any]:
+        """Functions of modules that are the default of a parameter, and are called in few places by another name."""
+        found: set[Any] = set()
+        for function in self.facts.functions.values():
+            for parameter in function.parameters if function.live and not function.lost else []:
+                default = function.default_of(parameter.arg)
+                value = self.facts.values.get(id(default), frozenset())
+                found |= value if value == function.scope.values.get(parameter.arg) else frozenset()
+        found = {atom for atom in found if isinstance(atom, Foreign) and is_function(atom)}
+        found = {atom for atom in found if atom.path.rpartition(".")[2] not in self.facts.wild}
+        uses = [next(iter(value)) for node in nodes if len(value := self.facts.values.get(id(node), ())) == 1]
+        return {atom for atom in found if uses.count(atom) <= MOST_USES}
+
+    def is_handed_down(self, node: ast.expr) -> bool:
+        """Whether a node is a variable of a function, or an attribute of an object of the program."""
+        if isinstance(node, ast.Name):
+            return node.id in (self.bound or ())
+        if not isinstance(node, ast.Attribute):
+            return False
+        owners = self.facts.values.get(id(node.value), frozenset({None}))
+        return all(isinstance(a, Instance) and not is_of_class(a.of, node.attr) for a in owners)
 
     def is_at_top(self, named: FunctionFacts | ClassFacts) -> bool:
         """Whether a definition is the only one of its name, and the name means it here."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from golf.submission.checks import Checks, without_docstring
+from golf.submission.defaults import remove_defaults
 from golf.submission.effects import Effects
 from golf.submission.evaluated import Evaluation
 from golf.submission.folding import (
@@ -42,7 +43,7 @@ from golf.submission.records import split_records
 from golf.submission.settings import fields_as_globals
 from golf.submission.tidy import tidied
 from golf.submission.understood import not_understood
-from golf.submission.unused import remove_unused
+from golf.submission.unused import remove_definitions, remove_unused
 from golf.submission.values import Box, ClassFacts, only_constant
 from golf.submission.walk import walk
 from golf.submission.wrappers import unwrapped
@@ -89,6 +90,8 @@ def _specialised(tree: ast.Module, keep_checks: Iterable[str] | None) -> ast.Mod
         after = ast.dump(tree)
         moved = fields_as_globals(tree, facts) or (number < PASSES_THAT_MOVE and inlined(tree, facts))
         if not moved and after == before:
+            remove_defaults(tree, facts)  # once all is settled: calls that are worked out beforehand leave some out
+            remove_definitions(tree)
             break
         before = after
     without_numbers(tree)
@@ -260,9 +263,9 @@ class Folder(ast.NodeTransformer):
             return False
         if not all(map(self.pure, node.args)) or not all(self.pure(keyword.value) for keyword in node.keywords):
             return False
-        return all(
-            is_empty(without_docstring(function.node.body)) for function, _ in callees if function.kind == "plain"
-        )
+        nodes = [function.node for function, _ in callees if function.kind != "foreign"]
+        plain = len(nodes) == len(callees) and all(isinstance(item, ast.FunctionDef) for item in nodes)
+        return plain and all(is_empty(without_docstring(item.body)) for item in nodes)
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         if self.does_nothing(node.value):

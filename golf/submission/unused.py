@@ -238,7 +238,7 @@ def remove_definitions(tree: ast.Module) -> None:
         names = bound_names(node)
         for name in names:
             named.setdefault(name, []).append(node)
-        if not names:
+        if not names or changes_something(node):
             queue += uses(node)
     kept: set[int] = set()
     seen: set[str] = set()
@@ -261,9 +261,16 @@ def remove_definitions(tree: ast.Module) -> None:
             ]
             if node.names:
                 body.append(node)
-        elif not bound_names(node) or id(node) in kept:
+        elif not bound_names(node) or changes_something(node) or id(node) in kept:
             body.append(node)
     tree.body = body
+
+
+def changes_something(node: ast.stmt) -> bool:
+    """Whether an assignment sets an attribute or an item."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    kinds = (ast.Attribute, ast.Subscript)
+    return any(isinstance(item, kinds) and isinstance(item.ctx, ast.Store) for t in targets for item in walk(t))
 
 
 def bound_names(node: ast.stmt) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from golf.submission.interpret import Interpreter
 from golf.submission.pure import names_loaded
 from golf.submission.records import fields_of
 from golf.submission.unused import all_annotations
+from golf.submission.unwrapping import Unwrapping
 from golf.submission.values import Bound, Box, ClassFacts, Constant, Foreign, FunctionFacts, Instance, foreign_has
 from golf.submission.walk import children, copied, walk
 
@@ -72,8 +72,15 @@ class Wrappers:
                     self.held_by[atom].add(item.instance)
         kept = [wrapper for wrapper in wrappers if self.is_only_asked(wrapper)]
         if kept:
-            Unwrapping(kept, self).visit(self.tree)
+            self.unwrap(kept)
         return bool(kept)
+
+    def unwrap(self, wrappers: list[Wrapper]) -> None:
+        inner = {id(made): held for wrapper in wrappers for made, held in wrapper.made}
+        uses = [(self.parents[id(node)], wrapper) for wrapper in wrappers for node in self.where[wrapper.atom]]
+        asked = {id(around) for around, wrapper in uses if self.is_access(around, wrapper)}
+        types = {w.atom.of.name: w.annotation for w in wrappers if w.annotation is not None}
+        Unwrapping(inner, asked, types).visit(self.tree)
 
     # -- candidates ---------------------------------------------------------------------------------------------------
     def records(self) -> list[Wrapper]:
@@ -275,43 +282,6 @@ class Wrappers:
             or (isinstance(atom, Bound) and atom.function in FILLING)
             for atom in callees
         )
-
-
-class Unwrapping(ast.NodeTransformer):
-    """Writes what is in a wrapper where it is made and where it is asked."""
-
-    def __init__(self, wrappers: Iterable[Wrapper], program: Wrappers):
-        self.inner = {id(made): inner for wrapper in wrappers for made, inner in wrapper.made}
-        asked = [(self.parent(program, node), w) for w in wrappers for node in program.where[w.atom]]
-        self.asked = {id(node) for node, wrapper in asked if program.is_access(node, wrapper)}
-        self.types = {w.atom.of.name: w.annotation for w in wrappers if w.annotation is not None}
-
-    @staticmethod
-    def parent(program: Wrappers, node: ast.expr) -> Any:
-        return program.parents[id(node)]
-
-    def visit(self, node: ast.AST) -> Any:
-        inner = self.inner.get(id(node))
-        if inner is not None:
-            return self.visit(inner)
-        if id(node) in self.asked and isinstance(node, ast.Attribute | ast.Subscript):
-            return self.visit(node.value)
-        return super().visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
-        for _ in self.types:  # each may name another
-            node.annotation = Types(self.types).visit(node.annotation)
-        return self.generic_visit(node)
-
-
-class Types(ast.NodeTransformer):
-    """Writes the type of what is in a record where its class is named."""
-
-    def __init__(self, types: dict[str, ast.expr]):
-        self.types = types
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        return copied(self.types[node.id]) if node.id in self.types else node
 
 
 def only_field(node: ast.ClassDef) -> tuple[str, ast.expr | None, ast.expr | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from submission_programs import special
 
 
@@ -239,3 +240,86 @@ def test_how_objects_are_pickled_matters_only_where_something_pickles():
     assert "__getstate__" not in plain
     text = special(PICKLED.replace("IMPORT", "import copy").replace("USE", "copy.copy(held).open"))
     assert "__getstate__" in text
+
+
+CLOCK = """
+import math
+import sys
+import textwrap
+import time
+
+
+class Clock:
+    def __init__(self, start, read=math.floor):
+        self.start, self.read = start, read
+
+    def since(self, x):
+        return self.read(x) - self.start
+
+
+n = len(sys.argv[0]) * 0
+for x in (1.5, 2.5):
+    clock = Clock(n)
+    print(clock.since(x), clock.read(x))
+"""
+
+
+def test_a_function_of_a_module_that_nothing_else_is_given_for_is_called_by_its_name():
+    text = special(CLOCK.replace(", clock.read(x)", ""))
+    assert "math.floor(x) - self.start" in text
+    assert "read" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("clock = Clock(n)", "clock = Clock(n, round)"),
+        ("clock = Clock(n)", "clock = Clock(n, *[round][n:])"),
+        ("clock = Clock(n)", "clock = Clock(n)\n    clock.read = math.ceil"),
+        ("n = len", "math.floor = round\nn = len"),
+        ("    clock = Clock(n)", "    clock = Clock(n)\n    math.floor = math.ceil"),
+        ("n = len", "setattr(math, 'floor', round)  # math.floor =\nn = len"),
+        ("def since(self, x)", "def since(self, x, math=None)"),
+        ("return self.read(x)", "import cmath as math\n        return self.read(x)"),
+        ("n = len", "class Late(Clock):\n    read = round\n\n\nprint(Late(3).since(1.5))\nn = len"),
+        ("print(clock.since", "del clock.read\n    clock.read = abs\n    print(clock.since"),
+        ("print(clock.since", "print(vars(clock)['read'](3), clock.since"),
+        ("print(clock.since", "print(callable(getattr(clock, 'read' + ''[n:])), clock.since"),
+    ],
+)
+def test_other_functions_are_called_as_they_were(old, new):
+    assert old in CLOCK
+    source = CLOCK.replace(old, new)
+    special(f"import math as sums\n\nkept = sums.floor\n{source}\nsums.floor = kept\n" if ".floor =" in new else source)
+
+
+def test_a_function_that_a_class_holds_is_a_method():
+    text = special(
+        """
+import textwrap
+
+
+class Note:
+    cut = textwrap.dedent
+
+    def __str__(self):
+        return "    note"
+
+    def splitlines(self):
+        return []
+
+
+def shown(x, cut=textwrap.dedent):
+    for line in (x, x):
+        print(cut(line))
+
+
+for x in ("  a", "  b"):
+    shown(x)
+try:
+    print(Note().cut())
+except TypeError:
+    print("no text")
+"""
+    )
+    assert "Note().cut()" in text

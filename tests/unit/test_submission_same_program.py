@@ -9,6 +9,64 @@ from submission_programs import special
 @pytest.mark.parametrize(
     ("name", "source"),
     {
+        "functions without an object, called for what they do": """
+class Say:
+    @staticmethod
+    def once(x):
+        for y in (x,):
+            print(y)
+
+    @classmethod
+    def twice(cls, x):
+        for y in (x, x):
+            print(y)
+
+    @staticmethod
+    def never(x):
+        pass
+
+
+def with_either(f):
+    f(3)
+
+
+for x in (1, 2):
+    Say.once(x)
+    Say.twice(x)
+    Say.never(x)
+with_either(lambda x: print(x))
+with_either(Say.never)
+""",
+        "what is set on somebody else's module": """
+import textwrap as wrapping
+import textwrap
+
+kept = textwrap.dedent
+wrapping.dedent = str.upper
+print(textwrap.dedent("a"))
+wrapping.dedent = kept
+""",
+        "an item that is set, and a variable with it": """
+import sys
+
+table = {}
+again = table
+one, table["b"] = 1, 2
+print(list(again.items()))
+""",
+        "a default that does something": """
+def noted(x):
+    print("noted", x)
+    return x
+
+
+def shift(a=noted(3), *, b=noted(4)):
+    print(a, b)
+
+
+for n in (1, 2, 3):
+    shift(n, b=n)
+""",
         "an attribute assigned later": """
 class Switch:
     def __init__(self):
