@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """State of the training clock just before optimizer step number `step` (0-based).
+    """The training clock just before optimizer step `step` (0-based).
 
     `seconds` counts training only (validation and checkpoints pause the clock); `tokens` are those consumed so far.
     """

@@ -8,9 +8,8 @@ Invariant: after the BOS of a document, the bytes of its tokens add up to the UT
 Legend: V vocabulary, N tokens.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ SPACE_MARK = "\u2581"
 SPACE_MARK_BYTES = b"\xe2\x96\x81"
 
 
-@dataclass(frozen=True)
-class ByteTable:
+class ByteTable(NamedTuple):
     """Three arrays over the vocabulary: base_bytes int64 [V], leading_space bool [V], boundary bool [V].
 
     spelled_space: ids of the bytes of U+2581, where the vocabulary has no piece for the space alone.
@@ -42,7 +40,7 @@ class ByteTable:
         With a `spelled_space` the targets must be a span of a stream, and what stands before its first two is unknown.
         """
         spaces = self.leading_space[target_ids] & ~self.boundary[previous_ids]
-        counts = self.base_bytes[target_ids] + spaces
+        counts = self.base_bytes[target_ids].astype(np.int64) + spaces
         if self.spelled_space:
             self._count_spelled_spaces(counts, previous_ids, target_ids)
         return counts
@@ -93,7 +91,7 @@ def byte_table_from_sentencepiece(path: str | Path) -> ByteTable:
 
 def byte_table_from_processor(pieces: Any) -> ByteTable:
     """Byte table of a loaded SentencePieceProcessor."""
-    return replace(byte_table_of_pieces(pieces), spelled_space=spelled_space_of(pieces))
+    return byte_table_of_pieces(pieces)._replace(spelled_space=spelled_space_of(pieces))
 
 
 def byte_table_of_pieces(pieces: Any) -> ByteTable:

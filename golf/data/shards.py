@@ -135,10 +135,10 @@ class Shards:
             if start < length:
                 pieces.append(self._read(path, start, min(count, length - start)))
                 count -= len(pieces[-1])
-            if not count:
-                break
+                if not count:
+                    break
             start = max(start - length, 0)
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return np.concatenate(pieces)
 
     def read(self, index: int, start: int, count: int) -> np.ndarray:
         """Tokens start … start+count−1 of shard `index`, uint16 [count]."""

@@ -7,7 +7,6 @@ Pure bytes: ids 0 to 3 are pad, bos, eos, unk; byte b is id 4 + b; vocabulary 26
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,7 +81,7 @@ class SpellingTokenizer(SentencePieceTokenizer):
         return text.replace(SPACE_MARK, " ") if spelled_space_of(self.pieces) else text
 
     def byte_table(self) -> ByteTable:
-        return replace(super().byte_table(), spelled_space=spelled_space_of(self.pieces))
+        return super().byte_table()._replace(spelled_space=spelled_space_of(self.pieces))
 
 
 class PureByteTokenizer:

@@ -86,7 +86,7 @@ class GPT(nn.Module):
         self.head_adapter: Any = None  # final hidden states -> what test-time training adds to the logits
         if hasattr(initialise, "before_construction"):
             initialise.before_construction()  # type: ignore[attr-defined]
-        # The order of construction is the order of the random draws; changing it changes every seeded run.
+        # The order of construction is that of the random draws: every seeded run depends on it.
         self.tok_emb: Any = embedding(vocab_size=vocab_size, width=width)
         self.bigram = None if bigram is None else bigram(width=width)
         self.smear: Any = None if smear is None else smear(width=width)
@@ -163,7 +163,7 @@ class GPT(nn.Module):
         memory: dict[int, Any] | None = None,
         positions_BS: Tensor | None = None,
     ) -> Tensor:
-        """Token ids [B, T] -> normalised final hidden states [B, T, D] in the compute dtype, [B, S, D] of positions.
+        """Token ids [B, T] -> normalised final hidden states [B, T, D]; with positions theirs only, [B, S, D].
 
         memory: per visit what attention remembers of the window before (read and replaced), see `nll_with_memory`.
         """
@@ -177,7 +177,7 @@ class GPT(nn.Module):
         for index, visit in enumerate(visits):
             layer = visit.block if visit.layer is None else visit.layer
             mlp_layer = layer if visit.mlp_layer is None else visit.mlp_layer
-            lanes: Any = self.lanes if self.lanes is not None and self.lanes.covers(visit, layer) else None
+            lanes = None if self.lanes is None or not self.lanes.covers(visit, layer) else self.lanes
             if lanes is not None:
                 x, in_lanes = (x if in_lanes else (x, x)), True
             if visit.pop is not None:
@@ -242,7 +242,7 @@ class GPT(nn.Module):
         phase: int = 0,
         quantise: bool = False,
     ) -> Tensor:
-        """`forward` with everything that chooses the graph as an argument: this is what is compiled."""
+        """What is compiled: `forward` with everything that chooses the graph as an argument."""
         x_BTD = self.hidden(ids_BT, cu_seqlens_S, max_seqlen, phase, quantise)
         if targets_BT is not None and reduction == "mean" and self.objective is not None:
             return self.objective(self, x_BTD, targets_BT)
@@ -277,7 +277,7 @@ class GPT(nn.Module):
         return self.graph(ids_BT, targets_BT, reduction, None, 0, self.phase, self.quantises())
 
     def compile(self, **options: Any) -> None:
-        """Compile `graph`, one graph per phase and shape, in place: parameter names stay as they are."""
+        """Compile `graph` in place: one graph per phase and shape, and parameter names stay as they are."""
         self._compiled = torch.compile(self.graph, **options)
 
     def quantises(self) -> bool:

@@ -15,7 +15,7 @@ RMS_EPSILON = 1.1920928955078125e-07
 
 
 class Linear(nn.Linear):
-    """Bias-free linear map [out, in] with a float32 master weight, multiplied in the dtype of its input.
+    """Bias-free linear map [out, in]: a float32 master weight, multiplied in the dtype of its input.
 
     Two things can be put on it after construction, so that no caller has to know of them:
     `source`: context -> weight, where the weight is not this module's own (tied, low-rank, another layer's);
@@ -50,6 +50,6 @@ class HeadLinear(Linear):
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x²) + eps) over the last axis, computed in float32, returned in the dtype of x; no weight."""
+    """x / sqrt(mean(x²) + eps) over the last axis: computed in float32, returned in the dtype of x; no weight."""
     x_float = x.float()
     return (x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + RMS_EPSILON)).to(x.dtype)

@@ -5,8 +5,7 @@ are errors (a mistyped pattern would otherwise be a technique that silently does
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -14,8 +13,7 @@ from golf.errors import UserError
 from golf.models.roles import roles_of
 
 
-@dataclass(frozen=True)
-class ParameterGroup:
+class ParameterGroup(NamedTuple):
     """One optimizer group: what its `pattern` (a regex over full names) matches, then what has one of its `roles`.
 
     `rule` names the update.

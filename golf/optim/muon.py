@@ -137,7 +137,7 @@ class MuonRule:
             gradients = [p.grad.to(self.momentum_dtype) for p in weights]
             direction_NRC = self.direction(torch.stack(self.updates(gradients, momenta, group["momentum"])))
             steps_NRC = direction_NRC.to(weights[0].dtype) * group["lr"]
-            self.apply(group, weights, steps_NRC.unbind())
+            self.apply(group, weights, list(steps_NRC.unbind()))
 
     def updates(self, gradients: list[Tensor], momenta: list[Tensor], momentum: Tensor) -> list[Tensor]:
         """Take each gradient into its momentum of the same dtype, in place; the updates u, float32 if Nesterov's."""
@@ -156,7 +156,7 @@ class MuonRule:
         X_NRC = self.orthogonalise(update_NRC, self.steps, self.dtype, self.coefficients, self.square_first)
         return X_NRC * max(1.0, rows / columns) ** 0.5
 
-    def apply(self, group: dict[str, Any], weights: list[Tensor], steps: list[Tensor] | tuple[Tensor, ...]) -> None:
+    def apply(self, group: dict[str, Any], weights: list[Tensor], steps: list[Tensor]) -> None:
         """W <- W (1 - lr wd) - lr X, or the decay after the update; `steps` are lr X."""
         decay = group["weight_decay"] * group.get("weight_decay_multiplier", 1.0)
         if decay and self.weight_decay_placement == "before":

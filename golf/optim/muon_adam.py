@@ -4,7 +4,6 @@ Defaults are the challenge baseline's (17 March 2026): tied embedding 0.05, matr
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -129,6 +128,6 @@ def muon_adam_groups(
     for name, leader in (("table", "embedding"), ("gate", "scalar")):
         first, second = by_name[leader], by_name[name]
         if (first.lr, first.weight_decay) == (second.lr, second.weight_decay):
-            by_name[leader] = replace(first, roles=first.roles + second.roles)
+            by_name[leader] = first._replace(roles=first.roles + second.roles)
             del by_name[name]
     return list(by_name.values())

@@ -203,7 +203,7 @@ def test_an_unrouted_parameter_is_an_error():
 
 def test_a_pattern_goes_before_roles_and_must_match():
     rest = ParameterGroup("rest", rule="adam", lr=0.1, roles=("matrix", "embedding", "scalar"))
-    routed = route_parameters(Toy(), [rest, ParameterGroup("gains", rule="adam", lr=0.2, pattern="gain")])
+    routed = route_parameters(Toy(), [rest, ParameterGroup("gains", rule="adam", lr=0.2, roles=(), pattern="gain")])
     assert {g["group"]: g["names"] for g in routed} == {"rest": ["table", "matrix"], "gains": ["gain"]}
     with pytest.raises(UserError, match="pattern 'gian' matches no parameter"):
-        route_parameters(Toy(), [rest, ParameterGroup("gains", rule="adam", lr=0.2, pattern="gian")])
+        route_parameters(Toy(), [rest, ParameterGroup("gains", rule="adam", lr=0.2, roles=(), pattern="gian")])
