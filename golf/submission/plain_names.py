@@ -32,6 +32,8 @@ def without_numbers(tree: ast.Module) -> None:
         for name in sorted(variables_of(function)):
             if (plain := plain_name(name)) and not meets(name, plain, function):
                 rename(name, plain, function)
+            elif re.fullmatch(r"_(_\d)+", name) and not is_read(name, function) and not is_read("_", function):
+                rename(name, "_", function)
 
 
 def plain_name(name: str) -> str:
@@ -96,6 +98,14 @@ def meets(name: str, plain: str, function: ast.FunctionDef) -> bool:
     hidden = {id(n) for node in apart for n in walk(node)}
     seen = (n for n in walk(function) if id(n) not in hidden)
     return any(getattr(n, "id", None) == plain or plain in strings_of(n) for n in seen)
+
+
+def is_read(name: str, function: ast.FunctionDef) -> bool:
+    """Whether a function asks for a variable, or shares it."""
+    return any(
+        (isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)) or name in strings_of(n)
+        for n in walk(function)
+    )
 
 
 def rename(name: str, plain: str, within: ast.AST) -> None:

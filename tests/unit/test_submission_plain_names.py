@@ -69,3 +69,10 @@ def test_meanings_stay(body: str):
 
 def test_parameters_keep_their_names():
     assert "def f(x_2)" in plain("def f(x_2):\n    return x_2\n\n\nprint(f(x_2=1))\n")
+
+
+def test_what_nothing_reads_is_called_so():
+    loops = "for a, _ in [(1, 2)]:\n        pass\n    for __2, b in [(3, 4)]:\n        pass\n    return a + b"
+    assert "for _, b in" in plain(f"def f():\n    {loops}\n\n\nprint(f())\n")
+    for last in ("_", "__2", "(lambda _: _)(1)"):
+        assert "for __2, b" in plain(f"def f():\n    {loops} + {last}\n\n\nprint(f())\n")
