@@ -26,9 +26,7 @@ class Tokenizer(Protocol):
     kind: str
     sha256: str
     vocab_size: int
-
-    @property
-    def bos_id(self) -> int: ...
+    bos_id: int
 
     @property
     def path(self) -> str | None: ...
@@ -56,12 +54,9 @@ class SentencePieceTokenizer:
         except RuntimeError:
             raise UserError(f"{path} is not a SentencePiece model; type tokenizer.path=<file.model>") from None
         self.vocab_size = self.pieces.vocab_size()
+        self.bos_id = self.pieces.bos_id()
         if spelled_space_of(self.pieces) and type(self) is SentencePieceTokenizer:
             raise UserError(f"{path} has no piece for the space: golf.data.tokenizer.open_tokenizer opens it")
-
-    @property
-    def bos_id(self) -> int:
-        return self.pieces.bos_id()
 
     def encode(self, text: str) -> list[int]:
         return self.pieces.encode(text)

@@ -89,7 +89,7 @@ class WarmdownFraction:
     def __call__(self, progress: Progress) -> float:
         fraction = progress.fraction
         factor = warm_up_factor(progress.step, self.warmup_steps)
-        if fraction < self.warmup_fraction:
+        if self.warmup_fraction and fraction < self.warmup_fraction:
             # Half a step ahead, so that the very first step is not wasted at a rate of zero.
             first = 0.5 / max(progress.total_steps, 1) / self.warmup_fraction
             return factor * max(fraction / self.warmup_fraction, first)

@@ -265,13 +265,11 @@ class QuantPlan:
         if searching:
             for (names, _), found in zip(searching, results_of_jobs([job for _, job in searching], rank, world, False)):
                 stored |= zip(names, found)
-        if solving or searching:
-            stored = {name: stored[name] for name in state}
         if self.correction is not None:
             large = self.correctable(state, roles, routes)
             stored |= self.correction.apply(state, {name: stored[name] for name in large})
         classes = {name: tensor_class(name, roles[name]) for name in state}
-        return QuantisedState(stored, classes, tuple(notes))
+        return QuantisedState({name: stored[name] for name in state}, classes, tuple(notes))
 
     def prepared(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor as it is quantised.

@@ -221,6 +221,8 @@ class Interpreter(Expressions):
                 self.put(atom, None, self.iterate(added, node.value))
                 if isinstance(node.op, ast.BitOr):
                     self.put(atom, None, UNKNOWN)
+                    if atom.kind == "dict":
+                        self.update(atom, added)
         kept = frozenset(a for a in before if not isinstance(a, Constant))
         in_place = before and all(isinstance(a, Box) and a.kind in ("list", "dict", "set") for a in before)
         self.assign(target, kept | (NOTHING if in_place else result_of(before, added)), scope)

@@ -90,8 +90,17 @@ class Tables(ProgramTables):
                     self.put(box, None, atom.others)
                     self.inexact(box)
             else:
-                self.put(box, None, self.iterate(frozenset({atom}), None))
+                for pair in self.iterate(frozenset({atom}), None):
+                    self.put(box, None, self.second_of(pair))
                 self.inexact(box)
+
+    def second_of(self, pair: Any) -> Value:
+        """The value of a key and its value, where they are known to be that."""
+        if not isinstance(pair, Box):
+            return frozenset({pair})
+        self.reading(id(pair))
+        pair.read_whole = True
+        return pair.items[1] if pair.exact and set(pair.items) == {0, 1} else pair.elements()
 
     def known_items(self, value: Value) -> list[Value] | None:
         """The items of a list, tuple or NamedTuple whose length and order are known."""

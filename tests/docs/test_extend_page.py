@@ -61,7 +61,10 @@ def call(script: str, folder: Path, *arguments: str) -> str:
 
 
 # An object that keeps nothing is written where it is called: its arithmetic stands for its name.
-WRITTEN_WHERE_USED = {"SquareRootCooldown": r"math\.sqrt\(min\(max\("}
+WRITTEN_WHERE_USED = {
+    "SquareRootCooldown": r"math\.sqrt\(min\(max\(",
+    "Bzip2Codec": r"bz2\.compress\(",
+}
 
 
 def test_all_extension_points_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,18 +119,15 @@ def test_a_program_that_lacks_a_name_is_refused(monkeypatch):
 
 def test_options_that_are_not_used_are_absent():
     text = flatten(composed("experiment=smoke"))
-    for name in ("class Sliding", "class Ema", "class WarmdownFraction", "class ZlibCodec", "class Rope"):
+    # A class without state may be functions, or be written where it is used.
+    for name in ("class Sliding", "class Ema", "def warmdown_fraction(", "zlib.compress(", "class Rope"):
         assert name in text
     for name in ("class Contiguous(Evaluator", "class Cosine", "class PreNormBlock", "class LzmaCodec", "SampleCorpus"):
         assert name not in text
     plain = flatten(composed("experiment=smoke", "average=none", "eval=contiguous", "codec=lzma", "schedule=cosine"))
-    for name in ("class Ema", "class Sliding", "class ZlibCodec", "class WarmdownFraction"):
+    for name in ("class Ema", "class Sliding", "zlib.compress(", "warmdown_fraction"):
         assert name not in plain
-    for name in (
-        "cos(math.pi",
-        "lzma.compress(",
-        "def decode(",
-    ):  # a class without state may be written where it is used
+    for name in ("cos(math.pi", "lzma.compress(", "def decode("):
         assert name in plain
 
 
@@ -138,7 +135,7 @@ def test_comments_docstrings_and_origins_stay():
     text = flatten(composed("experiment=smoke"))
     for module in ("golf.models.gpt", "golf.loop", "golf.script", "configuration"):
         assert f"- {module}\n" in text
-    assert "# The order of construction is the order of the random draws" in text
+    assert "# The order of construction is that of the random draws" in text
     assert '"""Decoder-only transformer over token ids.' in text
     assert text.count("from __future__ import annotations") == 1
 

@@ -176,6 +176,50 @@ print(f([1]) if not x else 5, A.k)
 while y: y -= 1; x += 1
 print(x)
 """,
+    "objects that come into a dict all at once": """
+class Plain:
+    def __init__(self, n):
+        self.n = n
+
+    def size(self):
+        return self.n
+
+
+class Corrected(Plain):
+    def size(self):
+        return self.n * 2
+
+    def more(self):
+        return "more"
+
+
+class Zipped:
+    def size(self):
+        return "zipped"
+
+
+class Paired:
+    def size(self):
+        return "paired"
+
+
+def corrected(held):
+    return {name: Corrected(held[name].n) for name in held}
+
+
+def main(names):
+    held = {}
+    for name in names:
+        held[name] = Plain(len(name))
+    held |= corrected({name: held[name] for name in names if name != "a"})
+    held |= zip(["z"], [Zipped()])
+    held.update(zip(["p"], [Paired()]))
+    for name in sorted(held):
+        print(name, held[name].size(), getattr(held[name], "more", str)())
+
+
+main(["a", "bb"])
+""",
 }
 
 
