@@ -40,7 +40,7 @@ class ByteTable(NamedTuple):
         With a `spelled_space` the targets must be a span of a stream, and what stands before its first two is unknown.
         """
         spaces = self.leading_space[target_ids] & ~self.boundary[previous_ids]
-        counts = self.base_bytes[target_ids].astype(np.int64) + spaces
+        counts = self.base_bytes[target_ids].astype(np.int64, copy=False) + spaces
         if self.spelled_space:
             self._count_spelled_spaces(counts, previous_ids, target_ids)
         return counts
