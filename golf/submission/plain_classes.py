@@ -49,6 +49,10 @@ class Program:
         for node in walk(tree):
             if isinstance(node, ast.Name) and id(node) not in unread:
                 self.uses.setdefault(node.id, []).append(node)
+        # As the program is before it is edited: functions made of methods get names that nothing has.
+        self.classes = [node for node in walk(tree) if isinstance(node, ast.ClassDef)]
+        self.named = Counter(node.name for node in walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef))
+        self.arguments = {node.arg for node in walk(tree) if isinstance(node, ast.arg)}
         self.bound = Counter(name for node in tree.body for name in bound_names(node))
         methods = {id(item) for c in walk(tree) if isinstance(c, ast.ClassDef) for item in c.body}
         self.taken = set(dir(builtins))
@@ -68,10 +72,8 @@ class Program:
         return list(walk(item.annotation)) if isinstance(item, ast.AnnAssign) else []
 
     def is_bound_once(self, node: ast.ClassDef) -> bool:
-        named = sum(isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == node.name for n in walk(self.tree))
-        inside = any(isinstance(n, ast.arg) and n.arg == node.name for n in walk(self.tree))
         stored = any(not isinstance(use.ctx, ast.Load) for use in self.uses.get(node.name, []))
-        return self.bound[node.name] == 1 == named and not inside and not stored
+        return self.bound[node.name] == 1 == self.named[node.name] and node.name not in self.arguments and not stored
 
     # -- classes without state ----------------------------------------------------------------------------------------
     def is_stateless(self, node: ast.ClassDef) -> bool:
@@ -151,7 +153,7 @@ class Program:
     # -- classes with one heir ----------------------------------------------------------------------------------------
     def only_heir(self, node: ast.ClassDef) -> ast.ClassDef | None:
         """The class that a class is only there for, if the two can be one."""
-        heirs = [c for c in walk(self.tree) if isinstance(c, ast.ClassDef) and node.name in map(ast.unparse, c.bases)]
+        heirs = [c for c in self.classes if any(isinstance(b, ast.Name) and b.id == node.name for b in c.bases)]
         if len(heirs) != 1 or len(heirs[0].bases) != 1 or heirs[0] not in self.tree.body or self.inspects:
             return None
         heir = heirs[0]
@@ -201,6 +203,7 @@ class Program:
             use.id = heir.name
         self.uses[heir.name] = [*self.uses.get(heir.name, []), *self.uses.pop(node.name)]
         self.tree.body.remove(node)
+        self.classes.remove(node)
 
 
 def put(new: ast.AST, old: ast.AST, owner: ast.AST) -> None:
